@@ -1,0 +1,207 @@
+"""``rxtmodel`` behind the runtime's model port, and loading of model folders by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from rxstream.errors import QueryRejected, SnapshotIncompatible
+from rxtmodel.checkpoint import dump_memory, load_memory, weights_fingerprint
+from rxtmodel.checkpoint import load_model as read_model
+from rxtmodel.engine import DecodeBatch
+from rxtmodel.errors import CheckpointError
+from rxtmodel.generate import pad
+from rxtmodel.sampler import Sampler, SamplerConfig
+from rxtmodel.template import EOS, interaction_ids, query_ids
+
+from rxstream.model import CompletedInteraction, DecodeRequest, TokenDraft
+
+from .tokenizer import IncrementalDetokenizer, Tokenizer
+
+if TYPE_CHECKING:
+    from rxtmodel.engine.decode import Row
+    from rxtmodel.model import MemoryState, ReactiveTransformer
+
+MODELS = Path(__file__).parent / "models"
+DEFAULT_MODEL = "recall"
+
+
+class ModelError(Exception):
+    """A model that cannot be loaded. The message says what is wrong and what to do."""
+
+
+class Memory:
+    """One memory value: a tensor [L, S, D] that nobody changes, and what the decoder reads of it."""
+
+    __slots__ = ("_state", "tensor")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+        self._state: MemoryState | None = None
+
+    def state(self, model: ReactiveTransformer) -> MemoryState:
+        """Projected for the decoder layers, once for each memory version."""
+        if self._state is None:
+            with torch.inference_mode():
+                self._state = model.project_memory(self.tensor[:, None])
+        return self._state
+
+
+@dataclass(slots=True, eq=False)
+class Decoding:
+    """An answer under way."""
+
+    row: Row
+    left: int
+    """Tokens that may still be drawn."""
+    detokenizer: IncrementalDetokenizer
+
+
+class RxtAdapter:
+    """A Reactive Transformer as ``rxstream.model.ReactiveModel``.
+
+    Args:
+        max_batch: answers that can be under way at once.
+        max_query_tokens: longest query; the rest of ``max_seq_len`` is left for the answer.
+    """
+
+    thread_safe = False
+
+    def __init__(
+        self,
+        model: ReactiveTransformer,
+        tokenizer: Tokenizer,
+        *,
+        max_batch: int = 16,
+        max_query_tokens: int | None = None,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.max_batch = max_batch
+        length = model.config.max_seq_len
+        self.max_query_tokens = max_query_tokens or length // 2
+        self.fingerprint = f"{weights_fingerprint(model)[:32]}-{tokenizer.fingerprint[:16]}"
+        self._batch = DecodeBatch(model, max_batch, length)
+        self._initial = Memory(model.initial_memory()[:, 0].detach().contiguous())
+
+    def validate(self, query: str) -> None:
+        """Refuse an empty query and one that is longer than the model can take."""
+        if not query.strip():
+            raise QueryRejected("invalid", "the query is empty; type some text")
+        # A token is at least one byte of text: refuse what cannot fit before tokenising it.
+        limit = self.max_query_tokens
+        count = len(query) if len(query) > 64 * limit else len(self.tokenizer.encode(query))
+        if count > limit:
+            kind = "characters" if len(query) > 64 * limit else "tokens"
+            raise QueryRejected(
+                "too_long",
+                f"the query has {count} {kind}, the model takes {limit} tokens; shorten it",
+            )
+
+    def initial_memory(self) -> Memory:
+        """The memory of a conversation in which nothing was said."""
+        return self._initial
+
+    def start(self, requests: Sequence[DecodeRequest[Memory]]) -> list[Decoding]:
+        """Prefill each query against its memory."""
+        started: list[Decoding] = []
+        try:
+            for request in requests:
+                started.append(self._start(request))
+        except BaseException:
+            for decoding in started:
+                self.finish(decoding)
+            raise
+        return started
+
+    def _start(self, request: DecodeRequest[Memory]) -> Decoding:
+        sampling = request.sampling
+        ids = query_ids(self.tokenizer.encode(request.query))
+        config = SamplerConfig(
+            temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p
+        )
+        state = request.memory.state(self.model)
+        row = self._batch.add(ids, state, Sampler(config, sampling.seed))
+        left = min(sampling.max_tokens, self._batch.room(row))
+        return Decoding(row, left, IncrementalDetokenizer(self.tokenizer))
+
+    def step(self, decodings: Sequence[Decoding]) -> list[TokenDraft]:
+        """One token for each decoding."""
+        tokens = self._batch.step([decoding.row for decoding in decodings])
+        return [self._draft(d, token) for d, token in zip(decodings, tokens, strict=True)]
+
+    def _draft(self, decoding: Decoding, token: int) -> TokenDraft:
+        decoding.left -= 1
+        if token == EOS:
+            return TokenDraft(id=token, text=decoding.detokenizer.finish(), finish="eos")
+        text = decoding.detokenizer.push(token)
+        if decoding.left == 0:
+            return TokenDraft(id=token, text=text + decoding.detokenizer.finish(), finish="length")
+        return TokenDraft(id=token, text=text)
+
+    def finish(self, decoding: Decoding) -> None:
+        """Free the decoding's row."""
+        self._batch.remove(decoding.row)
+
+    @torch.inference_mode()
+    def encode(self, interactions: Sequence[CompletedInteraction]) -> list[torch.Tensor]:
+        """Each interaction encoded on its own, [L, 1, T, D]: a replay is bitwise the same whatever
+        was encoded beside it."""
+        encoded = []
+        for done in interactions:
+            answer = [t for t in done.token_ids if t != EOS] or self.tokenizer.encode(done.answer)
+            ids = interaction_ids(self.tokenizer.encode(done.query), answer)
+            ids = ids[: self.model.config.max_seq_len]
+            encoded.append(self.model.encode(pad([ids], device=self._device)))
+        return encoded
+
+    @torch.inference_mode()
+    def attend(self, memories: Sequence[Memory], encoded: Sequence[torch.Tensor]) -> list[Memory]:
+        """New memory values; the given ones stay as they are."""
+        return [
+            Memory(self.model.attend(memory.tensor[:, None], part)[:, 0].contiguous())
+            for memory, part in zip(memories, encoded, strict=True)
+        ]
+
+    def dump(self, memory: Memory) -> bytes:
+        """The memory as safetensors bytes, tensor ``stm`` [L, S, D] float32."""
+        return dump_memory(memory.tensor)
+
+    def load(self, data: bytes) -> Memory:
+        """Inverse of ``dump``; SnapshotIncompatible for another shape or non-finite values."""
+        try:
+            return Memory(load_memory(data, self.model.config).to(self._device))
+        except CheckpointError as error:
+            raise SnapshotIncompatible(str(error)) from error
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.embedding.weight.device
+
+
+def load_model(
+    name_or_folder: str = DEFAULT_MODEL, *, device: str = "cpu", max_batch: int = 16
+) -> RxtAdapter:
+    """A bundled model by name, or a model folder (config.json, model.safetensors, tokenizer.json).
+
+    Raises:
+        ModelError: no such model, or a file of it is missing or damaged.
+    """
+    folder = MODELS / name_or_folder
+    if not (folder.is_dir() and "/" not in name_or_folder):
+        folder = Path(name_or_folder)
+    if not folder.is_dir():
+        bundled = sorted(p.name for p in MODELS.iterdir() if p.is_dir()) if MODELS.exists() else []
+        raise ModelError(
+            f"no model {name_or_folder!r}: neither a folder nor a bundled model "
+            f"({', '.join(bundled) or 'none'})"
+        )
+    try:
+        model = read_model(folder, device=device)
+        tokenizer = Tokenizer.load(folder)
+    except (CheckpointError, OSError, ValueError) as error:
+        raise ModelError(str(error)) from error
+    return RxtAdapter(model, tokenizer, max_batch=max_batch)

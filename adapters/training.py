@@ -1,0 +1,83 @@
+"""Training a recipe from nothing but this package: tokenizer, model, checkpoints, plots."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from curriculum.dialogues import Mix, sample_dialogue
+from curriculum.recipes import RECIPES
+from curriculum.stages.memory_aware import MemoryAwareStage
+from curriculum.trainer import Progress, Trainer
+from rxtmodel import ReactiveTransformer, save_model
+
+from .tokenizer import Tokenizer, TokenizerError
+
+TOKENIZER_DIALOGUES = 6_000
+VOCABULARY = {"recall": 2_048, "recall-small": 1_024}
+
+
+def tokenizer_texts(dialogues: int = TOKENIZER_DIALOGUES) -> Iterator[str]:
+    """Queries and answers of generated dialogues, the same on every machine."""
+    rng = random.Random("tokenizer")
+    for _ in range(dialogues):
+        for turn in sample_dialogue(rng, 16, Mix(), probe_after=(), probes=0).turns:
+            yield turn.query
+            yield turn.answer
+
+
+def tokenizer_of(recipe: str, folder: Path) -> Tokenizer:
+    """The folder's tokenizer, trained first when it has none."""
+    try:
+        return Tokenizer.load(folder)
+    except TokenizerError:
+        tokenizer = Tokenizer.train(tokenizer_texts(), vocab_size=VOCABULARY[recipe])
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(folder)
+        return tokenizer
+
+
+def run(
+    name: str,
+    folder: Path,
+    *,
+    device: str | None = None,
+    workers: int | None = None,
+    seed: int = 0,
+    seconds: float | None = None,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> bool:
+    """Train recipe ``name`` in ``folder``, resuming what is there; True when it is complete.
+
+    The trained model (config.json, model.safetensors in bf16, tokenizer.json) lands in
+    ``folder/model``, also when the run is stopped early.
+    """
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    output = folder / "model"
+    tokenizer = tokenizer_of(name, output)
+    recipe = RECIPES[name](tokenizer.vocab_size)
+    torch.manual_seed(seed)
+    model = ReactiveTransformer(recipe.model).to(where)
+    trainer = Trainer(
+        MemoryAwareStage(model),
+        recipe.train,
+        tokenizer.encode,
+        folder=folder,
+        device=where,
+        workers=max(1, (os.cpu_count() or 2) - 2) if workers is None else workers,
+    )
+    trainer.resume()
+    done = False
+    try:
+        done = trainer.run(report=report, seconds=seconds)
+    finally:
+        save_model(model, output, dtype=torch.bfloat16)
+        (folder / "recipe.json").write_text(
+            json.dumps({"recipe": name, "seed": seed, "step": trainer.step, "complete": done}) + "\n"
+        )
+    return done

@@ -1,0 +1,275 @@
+"""The path of one interaction up to its complete answer: every transition, under the memory's lock.
+
+Whoever makes a transition owns its follow-up; the loser of a race finds the phase changed and does
+nothing. So a cancel, a stop, a timeout and the last token can come at once from four threads.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._frame import Frame
+from ._turn import Phase, Turn
+from .errors import ClosedError, InteractionCancelled
+from .events import (
+    Answer,
+    AnswerCompleted,
+    Cancelled,
+    ErrorInfo,
+    Event,
+    Failed,
+    GenerationStarted,
+    MemorySkipped,
+    Token,
+    Usage,
+    error_of,
+)
+from .model import CompletedInteraction, DecodeRequest
+
+if TYPE_CHECKING:
+    from ._engine import Engine
+    from ._memorize import Memorizer
+    from .model import TokenDraft
+
+
+class Answering(Frame):
+    """Started, token by token, answered; or cancelled, failed, timed out."""
+
+    name: str
+    memorizer: Memorizer
+
+    def __init__(self, engine: Engine, run_id: str) -> None:
+        super().__init__(engine, run_id)
+        self.active: dict[Turn, None] = {}
+        """The interactions that hold a lease, oldest first."""
+        self.keys_under_way: set[str] = set()
+
+    def dispatch(self) -> None:
+        """Give the lease to whoever is next. Lock held."""
+        raise NotImplementedError
+
+    def check_idle(self) -> None:
+        """Tell those who wait for it when nothing runs any more. Lock held."""
+        raise NotImplementedError
+
+    # Called on the decode lane
+
+    def begin(self, turn: Turn) -> DecodeRequest[Any] | None:
+        """Queued -> started. None when it is over already."""
+        with self:
+            if turn.phase is not Phase.QUEUED:
+                return None
+            turn.phase = Phase.STARTED
+            self.engine.unreserve()
+            turn.started_at = self.engine.now()
+            memory = self.memorizer
+            turn.read_version = memory.version
+            self.emit(turn, GenerationStarted(**self.head(turn), read_version=memory.version))
+            self._arm(turn)
+            return DecodeRequest(
+                query=turn.channel.label + turn.query, memory=memory.value, sampling=turn.sampling
+            )
+
+    def give(self, turn: Turn, given: CompletedInteraction) -> None:
+        """Queued -> answered, with an answer that was generated elsewhere."""
+        if self.begin(turn) is None:
+            return
+        with self:
+            if turn.phase is Phase.STARTED:
+                turn.texts, turn.ids = [given.answer], list(given.token_ids)
+                self._answered(turn, "eos")
+
+    def advance(self, turn: Turn, draft: TokenDraft) -> bool:
+        """One more token. False when the decoding is of no further use."""
+        with self:
+            if turn.phase is not Phase.STARTED:
+                return False
+            index, finish = turn.index, draft.finish
+            if finish is None or draft.text or finish != "eos":
+                self.seq = seq = self.seq + 1
+                token = Token(
+                    conversation=turn.channel.name,
+                    interaction=turn.id,
+                    seq=seq,
+                    at=self.engine.time_ns(),
+                    index=index,
+                    id=draft.id,
+                    text=draft.text,
+                    channel=draft.channel,
+                )
+                turn.index = index + 1
+                if draft.channel == "answer":
+                    turn.texts.append(draft.text)
+                    if finish != "eos":
+                        turn.ids.append(draft.id)
+                self.emit(turn, token)
+                if turn.timed:
+                    turn.last_token_at = self.engine.now()
+                    self._arm(turn)
+            if finish is None:
+                if turn.index < turn.sampling.max_tokens:
+                    return True
+                finish = "length"  # a model that overruns would overrun the log as well
+            self._answered(turn, finish)
+            return False
+
+    def fail(self, turn: Turn, error: Exception, stage: str) -> None:
+        """Decoding failed. Does nothing when it is over already."""
+        with self:
+            if turn.phase is Phase.STARTED:
+                self._fail(turn, error, stage)
+
+    # Called from any thread
+
+    def cancel(self, turn: Turn, reason: str = "cancelled") -> bool:
+        """Abandon it. False when the answer is complete, or it is over."""
+        with self:
+            return self._cancel(turn, reason)
+
+    def stop(self, turn: Turn) -> bool:
+        """Complete the answer with what there is. False when nothing is being generated."""
+        with self:
+            if turn.phase is not Phase.STARTED:
+                return False
+            self._answered(turn, "stopped")
+            self.after(self.engine.kick)
+            return True
+
+    # Transitions, lock held
+
+    def _answered(self, turn: Turn, finish_reason: str) -> None:
+        turn.answered_at = self.engine.now()
+        turn.phase = Phase.ANSWERED
+        text, ids = "".join(turn.texts), tuple(turn.ids)
+        turn.answer = answer = Answer(
+            text=text,
+            token_ids=ids,
+            finish_reason=finish_reason,  # type: ignore[arg-type]
+            usage=Usage(
+                query_tokens=getattr(turn.decoding, "query_tokens", 0),
+                answer_tokens=max(turn.index, len(ids)),
+            ),
+            interaction=turn.id,
+            conversation=turn.channel.name,
+            read_version=turn.read_version,
+        )
+        turn.completed = CompletedInteraction(
+            query=turn.channel.label + turn.query, answer=text, token_ids=ids
+        )
+        turn.texts, turn.ids = [], []
+        event = AnswerCompleted(
+            **self.head(turn),
+            text=text,
+            token_ids=ids,
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+        )
+        self.emit(turn, event)
+        if turn.channel.read_only or not turn.remember or not text:
+            forgetful = turn.channel.read_only or not turn.remember
+            reason = "read_only" if forgetful else "empty"
+            self.emit(turn, MemorySkipped(**self.head(turn), reason=reason))
+            self.memorizer.record_only(turn)
+            self.finish(turn, None)
+            return
+        self._arm(turn)
+        self.memorizer.enqueue(turn)
+
+    def _cancel(self, turn: Turn, reason: str) -> bool:
+        if turn.phase > Phase.STARTED:
+            return False
+        phase: Literal["queued", "generating"] = "generating"
+        if turn.phase is Phase.QUEUED:
+            phase = "queued"
+            self.engine.unreserve()
+            if not turn.leased:
+                turn.channel.pending.remove(turn)
+        event = Cancelled(
+            **self.head(turn),
+            phase=phase,
+            tokens=turn.index,
+            reason=reason,  # type: ignore[arg-type]
+        )
+        self.emit(turn, event)
+        note = f"interaction {turn.id} was cancelled while {phase}: {reason}"
+        self.finish(turn, None, InteractionCancelled(note))
+        return True
+
+    def _fail(self, turn: Turn, error: Exception, stage: str) -> None:
+        if turn.phase is Phase.QUEUED:
+            self.engine.unreserve()
+            if not turn.leased:
+                turn.channel.pending.remove(turn)
+        info = ErrorInfo.of(error)
+        event = Failed(**self.head(turn), error=info, phase=stage, retryable=True)
+        self.emit(turn, event)
+        wrapped = self.explain(turn, event, stage)
+        self.finish(turn, wrapped, wrapped)
+
+    def explain(self, turn: Turn, event: Event, stage: str) -> Exception:
+        """The error that ends the stream of ``turn``, saying where it happened."""
+        error = error_of(event)
+        assert error is not None
+        error.add_note(
+            f"rxstream: interaction {turn.id}, stage {stage}, memory {self.name!r} "
+            f"version {self.memorizer.version}"
+        )
+        return error
+
+    def finish(self, turn: Turn, error: Exception | None, outcome: Exception | None = None) -> None:
+        """After its terminal event: end its stream, settle its answer, pass the lease on."""
+        turn.phase = Phase.OVER
+        if turn.key is not None:
+            self.keys_under_way.discard(turn.key)
+        if turn.timer is not None:
+            turn.timer.cancel()
+            turn.timer = None
+        if outcome is not None:
+            self.settle(partial(turn.promise.reject, outcome))
+        self.end(turn.log, error)
+        if turn.leased:
+            turn.leased = False
+            turn.channel.active -= 1
+            self.active.pop(turn, None)
+            self.after(self.engine.kick)  # the lane releases the decoding, if there is one
+            self.dispatch()
+        self.check_idle()
+
+    # Timeouts: one timer for each interaction, re-armed when it comes too early
+
+    def _arm(self, turn: Turn) -> None:
+        deadline, _ = turn.next_deadline()
+        if deadline >= turn.deadline or deadline == math.inf:
+            return
+        if turn.timer is not None:
+            turn.timer.cancel()
+        turn.deadline = deadline
+        with suppress(ClosedError):
+            turn.timer = self.engine.lanes.clock.submit_later(
+                deadline - self.engine.now(), partial(self._expired, turn)
+            )
+
+    def _expired(self, turn: Turn) -> None:
+        with self:
+            turn.timer, turn.deadline = None, math.inf
+            deadline, kind = turn.next_deadline()
+            if deadline > self.engine.now():
+                self._arm(turn)
+                return
+            error = TimeoutError(f"timeout {kind!r} is over")
+            if kind == "memory":
+                self.memorizer.failed(turn, error, "timeout")
+            elif kind == "queued":
+                self._cancel(turn, "queue_timeout")
+            elif (
+                turn.phase is Phase.STARTED
+                and turn.timeouts.on_timeout == "stop"
+                and kind != "first_token"
+            ):
+                self._answered(turn, "timeout")
+                self.after(self.engine.kick)
+            else:
+                self._fail(turn, error, "timeout")

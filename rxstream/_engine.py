@@ -1,0 +1,338 @@
+"""The lanes' work: one decode lane advances all interactions of all memories together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._turn import Phase, Turn
+from .errors import ClosedError, ForkedRuntimeError
+from .lanes import SchedulerLane, refuse_to_wait
+from .scheduling import Load, Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .events import Event
+    from .lanes import Lanes
+    from .log import EventLog
+    from .model import ReactiveModel
+    from .store import Store
+
+A = TypeVar("A")
+R = TypeVar("R")
+logger = logging.getLogger("rxstream")
+
+
+class Engine:
+    """What all memories of a runtime share. Every model call is made from here, on a lane."""
+
+    def __init__(
+        self,
+        model: ReactiveModel[Any],
+        store: Store,
+        lanes: Lanes,
+        policy: Policy,
+        *,
+        max_queued: int,
+    ) -> None:
+        self.model, self.store, self.lanes, self.policy = model, store, lanes, policy
+        self.forked = False
+        self.now = lanes.clock.now
+        self.time_ns: Callable[[], int] = time.time_ns
+        if lanes.inline or isinstance(lanes.decode, SchedulerLane):
+            self.time_ns = lambda: int(self.now() * 1e9)
+        # Counted by the lanes
+        self.iterations = self.steps = self.tokens = self.prefills = self.updates = 0
+        self._shared_lane = lanes.memory is lanes.decode
+        self._max_queued, self._queued = max_queued, 0
+        self._lock = threading.Lock()
+        # Handed over by other threads; the lanes move them to the lists below.
+        self._admitted: deque[Turn] = deque()
+        self._update_requests: deque[Turn] = deque()
+        self._kicked = self._kicked_memory = False
+        self._saves: deque[Callable[[], object]] = deque()
+        self._saving = False
+        # Of the decode lane
+        self._waiting: list[Turn] = []
+        self._running: list[Turn] = []
+        # Of the memory lane
+        self._updates: list[Turn] = []
+
+    # From any thread
+
+    def check(self) -> None:
+        """Raise ForkedRuntimeError in a forked child."""
+        if self.forked:
+            raise ForkedRuntimeError(
+                "this runtime was created before os.fork(): its threads exist in the parent only. "
+                "Create a runtime in the child, or start the child with spawn"
+            )
+
+    def may_wait(self) -> None:
+        """Raise BackpressureDeadlock on a lane."""
+        refuse_to_wait(*self.lanes.all(), what="waiting here")
+
+    def may_open(self) -> None:
+        """Raise BackpressureDeadlock on a lane, where opening a memory would wait for another."""
+        if not self.lanes.inline:
+            refuse_to_wait(*self.lanes.all(), what="opening a memory")
+
+    @property
+    def queued(self) -> int:
+        """Queries waiting in all memories."""
+        return self._queued
+
+    @property
+    def decoding(self) -> int:
+        """Decodings that are open now."""
+        return len(self._running)
+
+    def reserve(self) -> bool:
+        """Admission: count one more queued query, unless there are too many."""
+        with self._lock:
+            if self._queued >= self._max_queued:
+                return False
+            self._queued += 1
+            return True
+
+    def unreserve(self) -> None:
+        with self._lock:
+            self._queued -= 1
+
+    def admit(self, turn: Turn) -> None:
+        """Prefill and decode it, batched with others."""
+        self._admitted.append(turn)
+        self.kick()
+
+    def update(self, turn: Turn) -> None:
+        """Compute its memory update, batched with others."""
+        self._update_requests.append(turn)
+        if self._shared_lane:
+            self.kick()
+        elif not self._kicked_memory:
+            self._kicked_memory = True
+            self.on_memory(self._iterate_memory)
+
+    def kick(self) -> None:
+        """Make the decode lane look again. A redundant kick costs one empty iteration."""
+        if not self._kicked:
+            self._kicked = True
+            with suppress(ClosedError):
+                self.lanes.decode.submit(self._iterate)
+
+    def on_memory(self, action: Callable[[], object]) -> None:
+        with suppress(ClosedError):
+            self.lanes.memory.submit(action)
+
+    def on_io(self, action: Callable[[], object]) -> None:
+        with suppress(ClosedError):
+            self.lanes.io.submit(action)
+
+    def save(self, dump: Callable[[], object]) -> None:
+        """Store a version in the background: one at a time, so that appends to logs, for which
+        memories wait, never queue behind the versions of all others."""
+        with self._lock:
+            if self._saving:
+                self._saves.append(dump)
+                return
+            self._saving = True
+        self.on_memory(dump)
+
+    def saved(self) -> None:
+        """What ``save`` started is over."""
+        with self._lock:
+            dump = self._saves.popleft() if self._saves else None
+            self._saving = dump is not None
+        if dump is not None:
+            self.on_memory(dump)
+
+    # The decode lane
+
+    def _iterate(self) -> None:
+        self._kicked = False  # before looking: whatever comes from now on kicks again
+        self.iterations += 1
+        while self._admitted:
+            self._waiting.append(self._admitted.popleft())
+        runnable = self._runnable()
+        if runnable:
+            self._step(runnable)
+        if self._waiting or (self._shared_lane and (self._updates or self._update_requests)):
+            self._plan()
+        if self._can_go_on():
+            self.kick()
+
+    def _can_go_on(self) -> bool:
+        for turn in self._running:
+            if not turn.parked:
+                return True
+        if self._waiting and len(self._running) < self.model.max_batch:
+            return True
+        return self._shared_lane and bool(self._updates)
+
+    def _runnable(self) -> list[Turn]:
+        runnable = []
+        for turn in tuple(self._running):
+            if turn.phase is not Phase.STARTED:
+                self._release(turn)
+                continue
+            full = _full_log(turn)
+            if full is None:
+                turn.parked = False
+                runnable.append(turn)
+            elif not turn.parked:
+                turn.parked = True
+                full.when_ready(partial(self._unpark, turn))
+        return runnable
+
+    def _unpark(self, turn: Turn) -> None:
+        turn.parked = False
+        self.kick()
+
+    def _step(self, turns: list[Turn]) -> None:
+        self.steps += 1
+        try:
+            drafts = self.model.step([turn.decoding for turn in turns])
+            _check_size("step", turns, drafts)
+        except Exception as error:
+            # A step is not pure, so nobody can be tried again, and nobody can be blamed alone.
+            for turn in turns:
+                turn.machine.fail(turn, error, "decode")
+                self._release(turn)
+            return
+        self.tokens += len(drafts)
+        for turn, draft in zip(turns, drafts, strict=True):
+            if not turn.machine.advance(turn, draft):
+                self._release(turn)
+
+    def _release(self, turn: Turn) -> None:
+        self._running.remove(turn)
+        decoding, turn.decoding = turn.decoding, None
+        self._finish(decoding)
+
+    def _finish(self, decoding: Any) -> None:
+        try:
+            self.model.finish(decoding)
+        except Exception:
+            logger.exception("the model failed to release a decoding")
+
+    def _plan(self) -> None:
+        self._waiting = [turn for turn in self._waiting if turn.phase is Phase.QUEUED]
+        if self._shared_lane:
+            self._collect_updates()
+        load = Load(
+            now=self.now(),
+            running=len(self._running),
+            free=max(0, self.model.max_batch - len(self._running)),
+            prefills=self._waiting,
+            updates=self._updates if self._shared_lane else (),
+        )
+        plan = self.policy.plan(load)
+        prefills, self._waiting = _split(self._waiting, plan.prefills)
+        if prefills:
+            self._prefill(prefills)
+        if self._shared_lane:
+            updates, self._updates = _split(self._updates, plan.updates)
+            self._update(updates)
+
+    def _prefill(self, turns: list[Turn]) -> None:
+        begun = []
+        for turn in turns:
+            if turn.given is not None:
+                turn.machine.give(turn, turn.given)
+            elif (request := turn.machine.begin(turn)) is not None:
+                begun.append((turn, request))
+        if not begun:
+            return
+        self.prefills += 1
+        outcomes = _batched("start", self.model.start, [request for _, request in begun])
+        for (turn, _), (decoding, error) in zip(begun, outcomes, strict=True):
+            if error is not None:
+                turn.machine.fail(turn, error, "prefill")
+            else:
+                # Over already? Then the next iteration releases it, on this lane like any other.
+                turn.decoding, turn.parked = decoding, False
+                self._running.append(turn)
+
+    # The memory lane, or the decode lane when the model is not thread-safe
+
+    def _iterate_memory(self) -> None:
+        self._kicked_memory = False
+        self._collect_updates()
+        updates, self._updates = self._updates, []
+        self._update(updates)
+
+    def _collect_updates(self) -> None:
+        while self._update_requests:
+            self._updates.append(self._update_requests.popleft())
+
+    def _update(self, turns: list[Turn]) -> None:
+        turns = [turn for turn in turns if turn.phase is Phase.UPDATING]
+        if not turns:
+            return
+        self.updates += 1
+        memories = {id(turn): turn.machine.memorizer.value for turn in turns}
+
+        def attend(encoded: Sequence[tuple[Turn, Any]]) -> list[Any]:
+            return self.model.attend(
+                [memories[id(turn)] for turn, _ in encoded], [code for _, code in encoded]
+            )
+
+        encoded: list[tuple[Turn, Any]] = []
+        interactions = [turn.completed for turn in turns]
+        for turn, (code, error) in zip(
+            turns, _batched("encode", self.model.encode, interactions), strict=True
+        ):
+            if error is not None:
+                turn.machine.memorizer.compute_failed(turn, error)
+            else:
+                encoded.append((turn, code))
+        if not encoded:
+            return
+        for (turn, _), (value, error) in zip(
+            encoded, _batched("attend", attend, encoded), strict=True
+        ):
+            if error is not None:
+                turn.machine.memorizer.compute_failed(turn, error)
+            else:
+                turn.machine.memorizer.computed(turn, value)
+
+
+def _full_log(turn: Turn) -> EventLog[Event] | None:
+    """The stream that must be read before the next token, if there is one."""
+    if not turn.log.ready():
+        return turn.log
+    for log in (turn.channel.log, turn.machine.log):
+        if log is not None and not log.ready():
+            return log
+    return None
+
+
+def _batched(
+    name: str, function: Callable[[Any], list[R]], batch: Sequence[A]
+) -> list[tuple[R | None, Exception | None]]:
+    """Call a pure batched function; when it raises, one by one, so that only the guilty fails."""
+    try:
+        results = function(batch)
+        _check_size(name, batch, results)
+        return [(result, None) for result in results]
+    except Exception as error:
+        if len(batch) == 1:
+            return [(None, error)]
+    return [_batched(name, function, [item])[0] for item in batch]
+
+
+def _check_size(name: str, asked: Sequence[object], given: Sequence[object]) -> None:
+    if len(asked) != len(given):
+        raise RuntimeError(f"model.{name} returned {len(given)} results for {len(asked)} requests")
+
+
+def _split(items: list[Turn], chosen: Sequence[int]) -> tuple[list[Turn], list[Turn]]:
+    taken = set(chosen)
+    rest = [item for i, item in enumerate(items) if i not in taken]
+    return [items[i] for i in chosen], rest

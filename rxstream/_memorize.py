@@ -1,0 +1,299 @@
+"""From a complete answer to the next version of a memory.
+
+The order that makes a crash harmless: the interaction is appended to the store's log, durably;
+encoder and memory attention compute the next value beside it; when both are there the version
+counts up. Whatever fails before leaves value and version as they were.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._persist import Persister
+from ._restore import Restorer
+from ._turn import Phase, Turn
+from .errors import MemoryUpdateError, SnapshotError
+from .events import (
+    ErrorInfo,
+    MemoryFailed,
+    MemoryUpdated,
+    MemoryUpdating,
+)
+from .snapshot import Kind, Snapshot
+from .store import LogRecord
+
+if TYPE_CHECKING:
+    from ._machine import Machine
+
+Durability = Literal["sync", "async", "close"]
+KEYS_KEPT = 256
+"""How many idempotency keys a memory remembers."""
+
+_UNSET: Any = object()
+
+
+@dataclass(kw_only=True)
+class Start:
+    """What a memory begins with."""
+
+    value: Any
+    version: int = 0
+    stored: int | None = None
+    """Newest version in the store."""
+    digest: str = ""
+    log_seq: int = 0
+    keys: dict[str, int] = field(default_factory=dict)
+    """Idempotency key -> version in which it was applied, oldest first."""
+    durability: Durability = "async"
+
+
+class Memorizer:
+    """Value, version and updates of one memory. Guarded by its machine's lock."""
+
+    def __init__(self, machine: Machine, start: Start) -> None:
+        self.machine = machine
+        self.engine = machine.engine
+        self.value, self.version, self.digest = start.value, start.version, start.digest
+        self.log_seq, self.keys = start.log_seq, start.keys
+        self.durability = start.durability
+        self.updating: Turn | None = None
+        self._queue: deque[Turn] = deque()
+        self.persister = Persister(self, start.stored)
+        self.restorer = Restorer(self)
+
+    # Updates, lock held unless said otherwise
+
+    def snapshot_of(
+        self,
+        state: bytes,
+        *,
+        version: int,
+        log_seq: int,
+        keys: tuple[str, ...],
+        kind: Kind = "update",
+    ) -> Snapshot:
+        """A version as it goes to the store."""
+        return Snapshot(
+            memory_id=self.machine.name,
+            version=version,
+            fingerprint=self.engine.model.fingerprint,
+            state=state,
+            log_seq=log_seq,
+            parent_digest=self.persister.digest,
+            applied_keys=keys[-KEYS_KEPT:],
+            kind=kind,
+        )
+
+    def record_only(self, turn: Turn) -> None:
+        """The answer goes on record, but not into memory."""
+        if turn.answer is not None and turn.answer.text:
+            self.machine.after(partial(self.engine.on_io, partial(self._append, turn, False)))
+        else:
+            self._answer(turn)
+
+    def _answer(self, turn: Turn) -> None:
+        assert turn.answer is not None
+        self.machine.settle(partial(turn.promise.resolve, turn.answer))
+
+    def enqueue(self, turn: Turn) -> None:
+        """The answer is complete: append it to the log, and compute the update in its turn."""
+        turn.value = _UNSET
+        self.machine.after(partial(self.engine.on_io, partial(self._append, turn, True)))
+        if self.updating is None:
+            self._start(turn)
+        else:
+            self._queue.append(turn)
+
+    def _start(self, turn: Turn) -> None:
+        machine = self.machine
+        self.updating = turn
+        turn.phase, turn.base_version = Phase.UPDATING, self.version
+        turn.since = self.engine.now()
+        machine.emit(turn, MemoryUpdating(**machine.head(turn), base_version=self.version))
+        machine.after(partial(self.engine.update, turn))
+
+    def _append(self, turn: Turn, remembered: bool) -> None:
+        """On the io lane."""
+        assert turn.completed is not None and turn.answer is not None
+        record = LogRecord(
+            seq=0,
+            interaction=turn.id,
+            conversation=turn.channel.name,
+            completed=turn.completed,
+            key=turn.key,
+            remembered=remembered,
+            created_at=time.time(),
+        )
+        error, seq = None, None
+        try:
+            seq = turn.context.run(self.engine.store.append, self.machine.name, record).seq
+        except Exception as exc:
+            error = exc
+        with self.machine:
+            turn.seq, turn.log_error = seq, error
+            if remembered and turn.phase is Phase.OVER:
+                self._forget(turn)  # it failed while the record was on its way
+            elif turn.phase is Phase.UPDATING:
+                self._try_commit(turn)
+            self._answer(turn)
+
+    def _forget(self, turn: Turn) -> None:
+        if turn.seq is not None:
+            name, seq, store = self.machine.name, turn.seq, self.engine.store
+            turn.seq = None
+            self.machine.after(partial(self.engine.on_io, partial(store.forget, name, seq)))
+
+    def computed(self, turn: Turn, value: Any) -> None:
+        """Takes the lock. The model is done; too late when the update has ended already."""
+        with self.machine:
+            if turn.phase is Phase.UPDATING:
+                turn.value = value
+                self._try_commit(turn)
+
+    def compute_failed(self, turn: Turn, error: Exception) -> None:
+        """Takes the lock. Updates are pure, so one retry; never for what cannot turn out well."""
+        with self.machine:
+            if turn.phase is not Phase.UPDATING:
+                return
+            turn.tries += 1
+            if turn.tries > 1 or isinstance(error, (ArithmeticError, SnapshotError)):
+                self.failed(turn, error, "update")
+            else:
+                self.machine.after(partial(self.engine.update, turn))
+
+    def _try_commit(self, turn: Turn) -> None:
+        if turn.log_error is not None:
+            self.failed(turn, turn.log_error, "store")
+        elif turn.seq is None or turn.value is _UNSET or turn.committing:
+            return
+        elif self.durability == "sync":
+            turn.committing = True
+            self.machine.after(partial(self.engine.on_memory, partial(self._dump, turn)))
+        else:
+            self._commit(turn, "", durable=False)
+            if self.durability == "async":
+                self.persister.save()
+
+    def _dump(self, turn: Turn) -> None:
+        """On the memory lane: the next version as it will stand in the store."""
+        if self._ended(turn):
+            return
+        try:
+            state = self.engine.model.dump(turn.value)
+            assert turn.seq is not None
+            snapshot = self.snapshot_of(
+                state,
+                version=turn.base_version + 1,
+                log_seq=turn.seq,
+                keys=(*self.keys, *((turn.key,) if turn.key is not None else ())),
+            )
+        except Exception as exc:
+            self._failed_late(turn, exc, "dump")
+            return
+        self.engine.on_io(partial(self._store, turn, snapshot))
+
+    def _store(self, turn: Turn, snapshot: Snapshot) -> None:
+        """On the io lane."""
+        if self._ended(turn):
+            return
+        try:
+            self.persister.commit(snapshot)
+        except Exception as exc:
+            self._failed_late(turn, exc, "store")
+            return
+        with self.machine:
+            self.persister.note_stored(snapshot)
+            if turn.phase is Phase.UPDATING:
+                self._commit(turn, snapshot.digest, durable=True)
+            else:
+                # It failed meanwhile (timeout, abort), but stands in the store: put the old back.
+                self.restorer.running = False
+                self.restorer.put_back()
+
+    def _ended(self, turn: Turn) -> bool:
+        """Whether it failed before it reached the store. Then those that wait may go on."""
+        with self.machine:
+            if turn.phase is Phase.UPDATING:
+                return False
+            self._go_on()
+            return True
+
+    def _failed_late(self, turn: Turn, error: Exception, reason: str) -> None:
+        with self.machine:
+            if turn.phase is Phase.UPDATING:
+                turn.committing = False
+                self.failed(turn, error, reason)
+            else:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        self.restorer.running = False
+        self.machine.dispatch()
+        self.machine.check_idle()
+
+    def _commit(self, turn: Turn, digest: str, *, durable: bool) -> None:
+        machine = self.machine
+        assert turn.seq is not None
+        self.value, self.version, self.digest = turn.value, turn.base_version + 1, digest
+        self.log_seq = turn.seq
+        if turn.key is not None:
+            self.keys[turn.key] = self.version
+            while len(self.keys) > KEYS_KEPT:
+                del self.keys[next(iter(self.keys))]
+        event = MemoryUpdated(
+            **machine.head(turn),
+            version=self.version,
+            digest=digest,
+            durable=durable,
+            seconds=self.engine.now() - turn.answered_at,
+        )
+        machine.emit(turn, event)
+        self.persister.note_changed()
+        self._over(turn, None)
+
+    def abort(self) -> bool:
+        """Takes the lock. Ends the running update; False when there is none."""
+        with self.machine:
+            if self.updating is None:
+                return False
+            self.failed(self.updating, MemoryUpdateError("aborted"), "aborted")
+            return True
+
+    def failed(self, turn: Turn, error: Exception, reason: str) -> None:
+        """The update ends without effect. Does nothing when it has ended already."""
+        machine = self.machine
+        if turn.phase is Phase.ANSWERED:  # still waits for another update
+            self._queue.remove(turn)
+            event = MemoryUpdating(**machine.head(turn), base_version=self.version)
+            machine.emit(turn, event)
+            turn.base_version = self.version
+        elif turn.phase is not Phase.UPDATING:
+            return
+        failed = MemoryFailed(
+            **machine.head(turn),
+            base_version=turn.base_version,
+            error=ErrorInfo.of(error),
+            reason=reason,
+        )
+        machine.emit(turn, failed)
+        wrapped = machine.explain(turn, failed, f"memory update ({reason})")
+        self._forget(turn)
+        turn.value = _UNSET
+        if turn.committing:  # what the store holds is not known until that call returns
+            self.restorer.running = True
+        if machine.on_memory_failure == "halt":
+            machine.halted = True
+        self._answer(turn)
+        self._over(turn, wrapped)
+
+    def _over(self, turn: Turn, error: Exception | None) -> None:
+        if self.updating is turn:
+            self.updating = None
+            if self._queue:
+                self._start(self._queue.popleft())
+        turn.value = None
+        self.machine.finish(turn, error)

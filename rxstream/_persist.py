@@ -1,0 +1,181 @@
+"""Bringing versions to the store in the background: only the newest, again after a failure."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from ._promise import Pending
+from .errors import ClosedError, VersionConflict
+from .events import ErrorInfo
+from .log import EventLog
+
+if TYPE_CHECKING:
+    from ._memorize import Memorizer
+    from .lanes import Timer
+    from .snapshot import Snapshot
+
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPersisted:
+    """The store holds this version."""
+
+    kind: Literal["memory_persisted"] = "memory_persisted"
+    version: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersistFailed:
+    """This version could not be stored. Nothing is lost: the interaction log has what it needs."""
+
+    kind: Literal["persist_failed"] = "persist_failed"
+    version: int
+    error: ErrorInfo
+    retry_in: float | None
+    """Seconds until the next try; None when trying again would not help."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryInfo:
+    """One version of a memory, without its value."""
+
+    memory: str
+    version: int
+    digest: str
+    """Of its snapshot; "" when none was made yet."""
+    stored: int | None
+    """Newest version that the store held then; None for none."""
+
+
+class Persister:
+    """What the store has of one memory. Guarded by its machine's lock unless said otherwise."""
+
+    def __init__(self, memorizer: Memorizer, stored: int | None) -> None:
+        self._memorizer, self._machine = memorizer, memorizer.machine
+        self._engine = memorizer.engine
+        self.stored, self.digest = stored, memorizer.digest
+        self.outcomes: EventLog[MemoryPersisted | PersistFailed] = EventLog(64)
+        self.changes: EventLog[MemoryInfo] = EventLog(64)
+        self._saving = False
+        self._tries = 0
+        self._timer: Timer | None = None
+        self._waiting: list[tuple[int, Pending[int]]] = []
+        self.changes.append(self.info())
+
+    def info(self) -> MemoryInfo:
+        memorizer = self._memorizer
+        return MemoryInfo(
+            memory=self._machine.name,
+            version=memorizer.version,
+            digest=memorizer.digest,
+            stored=self.stored,
+        )
+
+    def note_changed(self) -> None:
+        """There is a new version."""
+        self._machine.push(self.changes, self.info())
+
+    def note_stored(self, snapshot: Snapshot) -> None:
+        """The store holds ``snapshot`` now."""
+        self.stored, self.digest, self._tries = snapshot.version, snapshot.digest, 0
+        if self._memorizer.version == snapshot.version:
+            self._memorizer.digest = snapshot.digest
+        event = MemoryPersisted(version=snapshot.version, digest=snapshot.digest)
+        self._machine.push(self.outcomes, event)
+        waiting, self._waiting = self._waiting, []
+        for version, pending in waiting:
+            if version <= snapshot.version:
+                self._machine.settle(partial(pending.resolve, snapshot.version))
+            else:
+                self._waiting.append((version, pending))
+
+    def commit(self, snapshot: Snapshot) -> None:
+        """On the io lane, without the lock. May raise what the store raises."""
+        self._engine.store.commit(snapshot, expect=self.stored)
+
+    def flush(self) -> Pending[int | None]:
+        """Takes the lock. Done when the store holds the version that is current now."""
+        pending: Pending[int | None] = Pending(self._engine.may_wait)
+        with self._machine:
+            version = self._memorizer.version
+            if version <= (self.stored or 0):
+                pending.resolve(self.stored)
+            else:
+                self._waiting.append((version, pending))  # type: ignore[arg-type]
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
+                self.save()
+        return pending
+
+    def save_if_newer(self) -> None:
+        """Save unless the store is up to date."""
+        if self._memorizer.version > (self.stored or 0):
+            self.save()
+
+    def save(self) -> None:
+        """Bring the newest version to the store, unless that is under way."""
+        if not self._saving and self._timer is None:
+            self._saving = True
+            self._machine.after(partial(self._engine.save, self._dump))
+
+    def _dump(self) -> None:
+        """On the memory lane."""
+        memorizer, model = self._memorizer, self._engine.model
+        with self._machine:
+            value, version = memorizer.value, memorizer.version
+            log_seq, keys = memorizer.log_seq, tuple(memorizer.keys)
+            if version <= (self.stored or 0):  # a restore has come before
+                self._saving = False
+                self._machine.after(self._engine.saved)
+                return
+        try:
+            snapshot = memorizer.snapshot_of(
+                model.dump(value), version=version, log_seq=log_seq, keys=keys
+            )
+        except Exception as exc:
+            self._failed(version, exc)
+            return
+        self._engine.on_io(partial(self._store, snapshot))
+
+    def _store(self, snapshot: Snapshot) -> None:
+        """On the io lane."""
+        try:
+            self.commit(snapshot)
+        except Exception as exc:
+            self._failed(snapshot.version, exc)
+            return
+        with self._machine:
+            self._saving = False
+            self._machine.after(self._engine.saved)
+            self.note_stored(snapshot)
+            if self._memorizer.version > snapshot.version and (
+                self._memorizer.durability == "async" or self._waiting
+            ):
+                self.save()
+
+    def _failed(self, version: int, error: Exception) -> None:
+        with self._machine:
+            self._saving = False
+            self._machine.after(self._engine.saved)
+            delay: float | None = None
+            if not isinstance(error, VersionConflict) and not self._machine.closing:
+                delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._tries)
+                self._tries += 1
+                with suppress(ClosedError):
+                    self._timer = self._engine.lanes.clock.submit_later(delay, self._again)
+            event = PersistFailed(version=version, error=ErrorInfo.of(error), retry_in=delay)
+            self._machine.push(self.outcomes, event)
+            waiting, self._waiting = self._waiting, []
+            for _, pending in waiting:
+                self._machine.settle(partial(pending.reject, error))
+
+    def _again(self) -> None:
+        with self._machine:
+            self._timer = None
+            self.save_if_newer()

@@ -1,0 +1,181 @@
+"""Readers that pull: ``async for`` on asyncio and trio, ``for`` on a thread.
+
+Both are what the user holds; the log knows only their cursor. Dropping one without closing it
+releases the producer, with or without a garbage collection.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from typing import TYPE_CHECKING, Generic
+
+import anyio
+from anyio.lowlevel import current_token
+
+from ._cursor import EMPTY, END, Cursor, E, value
+from ._wake import loop_here, wake
+from .errors import BackpressureDeadlock
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from anyio.abc import AsyncBackend
+FAIR = 64
+"""Events that a reader may take in a row before other tasks of its event loop get a turn."""
+
+
+class _Handle(Generic[E]):
+    __slots__ = ("__weakref__", "_busy", "_cursor")
+
+    def __init__(self, cursor: Cursor[E]) -> None:
+        self._cursor = cursor
+        self._busy = False
+        cursor.thread = threading.get_ident()
+        # No atexit: at exit there is nobody left to release.
+        weakref.finalize(self, cursor.log.abandon, cursor).atexit = False
+
+    @property
+    def lag(self) -> int:
+        """How many events are there and not yet taken."""
+        return self._cursor.log.head - self._cursor.pos
+
+    def close(self) -> None:
+        """Stop reading and release the producer. Idempotent, from any thread, never waits."""
+        self._cursor.leave()
+
+    def _enter(self) -> None:
+        if self._busy:
+            raise anyio.BusyResourceError("reading from")
+        self._busy = True
+
+    def _error(self) -> Exception | None:
+        """The error to raise at the end: once, then the reader is simply over."""
+        error, self._cursor.error = self._cursor.error, None
+        return error
+
+
+class AsyncCursor(_Handle[E]):
+    """An async iterator over a log, on asyncio and trio; best used as ``async with``.
+
+    Cancellation loses no event and repeats none. One task at a time may read, a second one gets
+    ``anyio.BusyResourceError``. Raises ``SlowSubscriberError`` when it was too slow for its policy,
+    and the error of the log at its end. After ``break`` the producer is released when the iterator
+    is dropped; ``async with`` releases it at once.
+    """
+
+    __slots__ = ("_backend", "_taken")
+
+    def __init__(self, cursor: Cursor[E]) -> None:
+        super().__init__(cursor)
+        self._taken = 0
+        # anyio.lowlevel.checkpoint looks the backend up, for half a microsecond, at every call.
+        self._backend: type[AsyncBackend] | None = None
+
+    def __aiter__(self) -> AsyncCursor[E]:
+        return self
+
+    async def __anext__(self) -> E:
+        self._enter()
+        try:
+            # Taking is the last thing that happens: after it nothing is awaited, so that a
+            # cancellation cannot lose what was taken.
+            if (backend := self._backend) is None:
+                backend = self._backend = current_token().backend_class
+            self._taken += 1
+            if self._taken % FAIR:
+                await backend.checkpoint_if_cancelled()
+            else:
+                await backend.checkpoint()
+            take = self._cursor.take
+            while (item := take()) is EMPTY:
+                await self._wait()
+        finally:
+            self._busy = False
+        if item is END:
+            if (error := self._error()) is not None:
+                raise error
+            raise StopAsyncIteration
+        return value(item)
+
+    async def _wait(self) -> None:
+        cursor = self._cursor
+        cursor.thread = threading.get_ident()
+        event = anyio.Event()
+        if cursor.log.park(cursor, functools.partial(wake, current_token(), event.set)):
+            await event.wait()
+
+    async def aclose(self) -> None:
+        """Stop reading and release the producer. Idempotent."""
+        self.close()
+
+    async def __aenter__(self) -> AsyncCursor[E]:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class BlockingCursor(_Handle[E]):
+    """An iterator over a log for threads; best used as ``with``.
+
+    Waits for an event at most ``timeout`` seconds, then raises ``TimeoutError``, and can go on.
+    Raises ``BackpressureDeadlock`` where it would have to wait on the thread of an event loop.
+    """
+
+    __slots__ = ("_timeout",)
+
+    def __init__(self, cursor: Cursor[E], timeout: float | None = None) -> None:
+        super().__init__(cursor)
+        self._timeout = timeout
+
+    def __iter__(self) -> BlockingCursor[E]:
+        return self
+
+    def __next__(self) -> E:
+        self._enter()
+        try:
+            self._cursor.thread = threading.get_ident()
+            while (item := self._cursor.take()) is EMPTY:
+                self._wait()
+        finally:
+            self._busy = False
+        if item is END:
+            if (error := self._error()) is not None:
+                raise error
+            raise StopIteration
+        return value(item)
+
+    def _wait(self) -> None:
+        if loop_here() is not None:
+            raise BackpressureDeadlock(
+                "waiting here would stop the event loop of this thread: use async for"
+            )
+        cursor = self._cursor
+        moved = threading.Lock()
+        moved.acquire()
+
+        def wake() -> bool:
+            moved.release()
+            return True
+
+        seconds = -1 if self._timeout is None else self._timeout
+        if cursor.log.park(cursor, wake) and not moved.acquire(timeout=seconds):
+            raise TimeoutError(f"no event for {self._timeout} seconds")
+
+    def __enter__(self) -> BlockingCursor[E]:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()

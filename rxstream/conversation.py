@@ -1,0 +1,194 @@
+"""A named channel on a memory."""
+
+from __future__ import annotations
+
+import contextvars
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ._turn import NO_TIMEOUTS, Turn
+from .errors import QueryRejected
+from .interaction import Interaction
+from .log import EventLog
+from .model import CompletedInteraction, Sampling
+from .stream import EventStream
+
+if TYPE_CHECKING:
+    from ._line import Busy, Channel
+    from ._machine import Machine
+    from ._turn import Detach, Timeouts
+    from .events import Event
+    from .memory import ShortTermMemory
+
+ROOM = 16
+"""Room in an interaction's log beyond its tokens: all its other events, so that none is lost."""
+CAPACITY = 4096
+"""Events that the stream of a conversation or memory keeps for slow readers."""
+
+_DEFAULT_SAMPLING = Sampling()
+
+
+class Conversation:
+    """Where queries are asked; made by ``memory.conversation(name)``. Any thread may use it.
+
+    Interactions of one conversation run in the order asked; conversations of one memory take turns.
+    """
+
+    def __init__(self, memory: ShortTermMemory[Any], machine: Machine, channel: Channel) -> None:
+        self._memory, self._machine, self._channel = memory, machine, channel
+        self._events: EventStream[Event] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Conversation {self.name!r} of {self._memory!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a conversation cannot be pickled; send memory.snapshot() instead")
+
+    @property
+    def name(self) -> str:
+        """Its name, as in the events."""
+        return self._channel.name
+
+    @property
+    def busy(self) -> Busy:
+        """What a query does that comes while another runs."""
+        return self._channel.busy
+
+    @property
+    def memory(self) -> ShortTermMemory[Any]:
+        """The memory it speaks to."""
+        return self._memory
+
+    @property
+    def events(self) -> EventStream[Event]:
+        """All events of this conversation from the subscription on.
+
+        It never ends with an error: a failed interaction is an event. It completes when the memory
+        is closed. Kept are the newest 4096 events since the first use of this property.
+        """
+        machine, channel = self._machine, self._channel
+        with machine:
+            if channel.log is None:
+                channel.log = EventLog(CAPACITY, clock=machine.engine.lanes.clock)
+                if machine.closed:
+                    machine.end(channel.log)
+            if self._events is None:
+                self._events = EventStream(channel.log)
+        return self._events
+
+    def ask(
+        self,
+        query: str,
+        *,
+        sampling: Sampling | None = None,
+        key: str | None = None,
+        timeouts: Timeouts | None = None,
+        detach: Detach = "cancel",
+        remember: bool = True,
+        raise_on_reject: bool = True,
+    ) -> Interaction:
+        """Ask; returns at once, and the interaction runs whether or not anybody listens.
+
+        ``key`` makes the query idempotent: a second one with the same key is rejected as
+        ``duplicate`` while the first runs or after it was remembered. ``detach`` says what happens
+        when the last listener goes before the answer is complete. ``remember=False`` answers from
+        memory and leaves it as it is.
+
+        Raises QueryRejected (``queue_full, busy, closed, duplicate, too_long, invalid, halted``);
+        with ``raise_on_reject=False`` the interaction's stream says so instead. Never waits.
+        """
+        return self._start(
+            query,
+            sampling=sampling or _DEFAULT_SAMPLING,
+            key=key,
+            timeouts=timeouts or NO_TIMEOUTS,
+            detach=detach,
+            remember=remember,
+            given=None,
+            raise_on_reject=raise_on_reject,
+        )
+
+    def remember(
+        self,
+        query: str,
+        answer: str,
+        token_ids: tuple[int, ...] = (),
+        *,
+        key: str | None = None,
+        raise_on_reject: bool = True,
+    ) -> Interaction:
+        """Fold in an interaction that happened elsewhere: an imported dialogue, another model.
+
+        It takes its turn like a query, with the answer given. Raises QueryRejected, as ``ask``.
+        """
+        completed = CompletedInteraction(query=query, answer=answer, token_ids=token_ids)
+        return self._remember(completed, key=key, raise_on_reject=raise_on_reject)
+
+    def _remember(
+        self,
+        completed: CompletedInteraction,
+        *,
+        key: str | None = None,
+        remember: bool = True,
+        raise_on_reject: bool,
+    ) -> Interaction:
+        return self._start(
+            completed.query,
+            sampling=_DEFAULT_SAMPLING,
+            key=key,
+            timeouts=NO_TIMEOUTS,
+            detach="keep",
+            remember=remember,
+            given=completed,
+            raise_on_reject=raise_on_reject,
+        )
+
+    def _start(
+        self,
+        query: str,
+        *,
+        sampling: Sampling,
+        raise_on_reject: bool,
+        detach: Detach,
+        **options: Any,
+    ) -> Interaction:
+        if detach not in ("cancel", "keep"):
+            raise ValueError(f"detach must be 'cancel' or 'keep', not {detach!r}")
+        machine = self._machine
+        engine = machine.engine
+        engine.check()
+        turn = Turn(
+            id=machine.new_id(),
+            machine=machine,
+            channel=self._channel,
+            query=query,
+            sampling=sampling,
+            detach=detach,
+            context=contextvars.copy_context(),
+            may_wait=engine.may_wait,
+            asked_at=engine.now(),
+            **options,
+        )
+        turn.log = EventLog(
+            ROOM + sampling.max_tokens,
+            on_detach=partial(machine.detached, turn),
+            clock=engine.lanes.clock,
+        )
+        interaction = Interaction(turn)
+        refusal = machine.ask(turn, self._validate(query))
+        if refusal is not None and raise_on_reject:
+            raise refusal
+        return interaction
+
+    def _validate(self, query: str) -> QueryRejected | None:
+        if not isinstance(query, str):
+            raise TypeError(f"a query is text, not {type(query).__name__}")
+        try:
+            self._machine.engine.model.validate(self._channel.label + query)
+        except QueryRejected as refusal:
+            return refusal
+        except Exception as error:
+            invalid = QueryRejected("invalid", f"the model cannot read the query: {error}")
+            invalid.__cause__ = error
+            return invalid
+        return None

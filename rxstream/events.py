@@ -1,0 +1,349 @@
+"""What happens in a conversation, as immutable values.
+
+One interaction is a word of the grammar ``X | Q(C|F|S T*(C|F|A(K|U(D|E))))``; ``LETTERS`` maps the
+kind of an event to its letter. Failures are events, too: only the stream of a single interaction
+ends with an error, and ``error_of`` says which.
+
+Events compare by value, can be hashed, pickled, and sent as plain dictionaries (``to_wire``).
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+from .errors import GenerationError, MemoryUpdateError, QueryRejected
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Callable, Mapping
+
+FinishReason = Literal["eos", "length", "stop_sequence", "stopped", "timeout"]
+Channel = Literal["answer", "thinking"]
+CancelReason = Literal["cancelled", "detached", "superseded", "queue_timeout", "shutdown"]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An exception that can be compared, pickled and sent.
+
+    ``exception`` is the live object where the failure happened in this process, else None; it takes
+    no part in comparison and is left behind by pickle and by the wire.
+    """
+
+    type: str
+    message: str
+    traceback_text: str = ""
+    exception: BaseException | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, exception: BaseException) -> ErrorInfo:
+        """Describe ``exception`` with its traceback as text."""
+        text = "".join(traceback.format_exception(exception))
+        return cls(type(exception).__qualname__, str(exception), text, exception)
+
+    def __reduce__(self) -> tuple[builtins.type[ErrorInfo], tuple[str, str, str]]:
+        return ErrorInfo, (self.type, self.message, self.traceback_text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """How many tokens the query had and the answer has."""
+
+    query_tokens: int
+    answer_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A complete answer, and the memory version that it was read from."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    interaction: str
+    conversation: str
+    read_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Stands for ``skipped`` events that a reader with ``overflow="latest"`` was too slow for."""
+
+    kind: ClassVar[Literal["gap"]] = "gap"
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Event:
+    """What all events share. ``seq`` counts the events of one memory without gaps; ``at`` is in
+    nanoseconds of the clock that the runtime runs by."""
+
+    conversation: str
+    interaction: str
+    seq: int
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected(_Event):
+    """X: the query was not accepted, nothing ran. ``version``: what a duplicate already wrote."""
+
+    kind: ClassVar[Literal["query_rejected"]] = "query_rejected"
+    reason: str
+    message: str = ""
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryAccepted(_Event):
+    """Q: the query waits; ``position`` interactions of its memory come before it."""
+
+    kind: ClassVar[Literal["query_accepted"]] = "query_accepted"
+    position: int = 0
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationStarted(_Event):
+    """S: decoding begins, reading memory version ``read_version``."""
+
+    kind: ClassVar[Literal["generation_started"]] = "generation_started"
+    read_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token(_Event):
+    """T: one token. ``text`` may be empty: a token can be a part of a character."""
+
+    kind: ClassVar[Literal["token"]] = "token"
+    index: int
+    id: int
+    text: str
+    channel: Channel = "answer"
+    logprob: float | None = None
+
+    # One is made for every token of every conversation: a frozen dataclass stores each field with
+    # object.__setattr__, which looks its slot up by name; going to the slots takes a third less.
+    def __init__(
+        self,
+        *,
+        conversation: str,
+        interaction: str,
+        seq: int,
+        index: int,
+        id: int,
+        text: str,
+        channel: Channel = "answer",
+        logprob: float | None = None,
+        at: int = 0,
+    ) -> None:
+        _put_conversation(self, conversation)
+        _put_interaction(self, interaction)
+        _put_seq(self, seq)
+        _put_at(self, at)
+        _put_index(self, index)
+        _put_id(self, id)
+        _put_text(self, text)
+        _put_channel(self, channel)
+        _put_logprob(self, logprob)
+
+
+def _slot(name: str) -> Callable[[Token, Any], None]:
+    put: Callable[[Token, Any], None] = getattr(Token, name).__set__
+    return put
+
+
+_put_conversation = _slot("conversation")
+_put_interaction = _slot("interaction")
+_put_seq = _slot("seq")
+_put_at = _slot("at")
+_put_index = _slot("index")
+_put_id = _slot("id")
+_put_text = _slot("text")
+_put_channel = _slot("channel")
+_put_logprob = _slot("logprob")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerCompleted(_Event):
+    """A: the whole answer, so that a reader who lost tokens can repair itself."""
+
+    kind: ClassVar[Literal["answer_completed"]] = "answer_completed"
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled(_Event):
+    """C: given up before the answer was complete; the memory is untouched. Ends the interaction."""
+
+    kind: ClassVar[Literal["cancelled"]] = "cancelled"
+    phase: Literal["queued", "generating"]
+    tokens: int = 0
+    reason: CancelReason = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(_Event):
+    """F: decoding failed in ``phase``; the memory is untouched. Ends the interaction."""
+
+    kind: ClassVar[Literal["failed"]] = "failed"
+    error: ErrorInfo
+    phase: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySkipped(_Event):
+    """K: the answer stands and is not remembered, for ``reason``. Ends the interaction."""
+
+    kind: ClassVar[Literal["memory_skipped"]] = "memory_skipped"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUpdating(_Event):
+    """U: the interaction is being folded into version ``base_version``."""
+
+    kind: ClassVar[Literal["memory_updating"]] = "memory_updating"
+    base_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUpdated(_Event):
+    """D: ``version`` is the memory now. Ends the interaction.
+
+    With ``cause="restore"`` it stands alone, outside of any interaction (``interaction=""``).
+    """
+
+    kind: ClassVar[Literal["memory_updated"]] = "memory_updated"
+    version: int
+    digest: str = ""
+    durable: bool = False
+    seconds: float = 0.0
+    cause: Literal["interaction", "restore"] = "interaction"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFailed(_Event):
+    """E: the update failed; the answer stands, the memory stays at ``base_version``. Ends it."""
+
+    kind: ClassVar[Literal["memory_failed"]] = "memory_failed"
+    base_version: int
+    error: ErrorInfo
+    reason: str = "error"
+
+
+Event: TypeAlias = (
+    Rejected
+    | QueryAccepted
+    | GenerationStarted
+    | Token
+    | AnswerCompleted
+    | Cancelled
+    | Failed
+    | MemorySkipped
+    | MemoryUpdating
+    | MemoryUpdated
+    | MemoryFailed
+)
+
+LETTERS: dict[str, str] = {
+    "query_rejected": "X",
+    "query_accepted": "Q",
+    "generation_started": "S",
+    "token": "T",
+    "answer_completed": "A",
+    "cancelled": "C",
+    "failed": "F",
+    "memory_skipped": "K",
+    "memory_updating": "U",
+    "memory_updated": "D",
+    "memory_failed": "E",
+}
+"""The letter of each kind of event in the grammar of an interaction."""
+
+TERMINAL: frozenset[str] = frozenset(kind for kind, letter in LETTERS.items() if letter in "XCFKDE")
+"""The kinds that end an interaction."""
+
+
+def error_of(event: Event) -> Exception | None:
+    """The error with which the stream of an interaction ends after ``event``; None: it completes.
+
+    After F, E and X the stream of that interaction errors, after C, K and D it completes. Where the
+    cause is known in this process it is the ``__cause__`` of the error.
+    """
+    match event:
+        case Rejected():
+            return QueryRejected(event.reason, event.message)
+        case Failed():
+            return _caused(GenerationError(f"{event.phase}: {_told(event.error)}"), event.error)
+        case MemoryFailed():
+            return _caused(MemoryUpdateError(_told(event.error)), event.error)
+        case _:
+            return None
+
+
+def _told(error: ErrorInfo) -> str:
+    return f"{error.type}: {error.message}" if error.message else error.type
+
+
+def _caused(error: Exception, info: ErrorInfo) -> Exception:
+    error.__cause__ = info.exception
+    return error
+
+
+_CLASSES: dict[str, type[Event | Gap]] = {
+    cls.kind: cls
+    for cls in (
+        *(Rejected, QueryAccepted, GenerationStarted, Token, AnswerCompleted, Cancelled, Failed),
+        *(MemorySkipped, MemoryUpdating, MemoryUpdated, MemoryFailed, Gap),
+    )
+}
+_FIELDS = {kind: tuple(f.name for f in fields(cls)) for kind, cls in _CLASSES.items()}
+
+
+def to_wire(event: Event | Gap) -> dict[str, Any]:
+    """``event`` as a dictionary of plain values: text, numbers, lists, dictionaries, None."""
+    wire: dict[str, Any] = {"kind": event.kind}
+    for name in _FIELDS[event.kind]:
+        value = getattr(event, name)
+        if isinstance(value, ErrorInfo):
+            value = {
+                "type": value.type,
+                "message": value.message,
+                "traceback_text": value.traceback_text,
+            }
+        elif isinstance(value, Usage):
+            value = {"query_tokens": value.query_tokens, "answer_tokens": value.answer_tokens}
+        elif isinstance(value, tuple):
+            value = list(value)
+        wire[name] = value
+    return wire
+
+
+def from_wire(wire: Mapping[str, Any]) -> Event | Gap:
+    """Inverse of ``to_wire``. Fields of a newer version are ignored.
+
+    Raises ``ValueError`` for an unknown kind and for a missing or ill-formed field.
+    """
+    kind = wire.get("kind")
+    cls = _CLASSES.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise ValueError(f"not an event: kind is {kind!r}, expected one of {sorted(_CLASSES)}")
+    values = {name: wire[name] for name in _FIELDS[cls.kind] if name in wire}
+    try:
+        if "error" in values:
+            values["error"] = ErrorInfo(**values["error"])
+        if "usage" in values:
+            values["usage"] = Usage(**values["usage"])
+        if "token_ids" in values:
+            values["token_ids"] = tuple(values["token_ids"])
+        return cls(**values)
+    except TypeError as error:
+        raise ValueError(f"not an event of kind {kind!r}: {error}") from error

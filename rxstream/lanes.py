@@ -1,0 +1,347 @@
+"""Lanes: threads that own a kind of work.
+
+A lane runs actions one after another, in the order of submission, and survives every exception.
+A runtime has four: *decode* (all model calls of answering), *memory* (encoder and memory attention;
+the same as decode unless the model is thread-safe), *io* (stores) and *clock* (timeouts only, so
+that they fire while a model call hangs). A thread starts with its lane's first action.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from reactivex.scheduler import VirtualTimeScheduler
+
+from .errors import BackpressureDeadlock, ClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reactivex import abc
+
+T = TypeVar("T")
+logger = logging.getLogger("rxstream")
+
+
+class Timer(Protocol):
+    """A pending ``submit_later``."""
+
+    def cancel(self) -> None:
+        """Forget the action. From any thread; harmless when it ran already."""
+        ...
+
+
+class LaneLike(Protocol):
+    """What the runtime needs of a lane."""
+
+    def submit(self, action: Callable[[], object]) -> None:
+        """Run ``action`` after all submitted before. From any thread. Raises ClosedError."""
+        ...
+
+    def submit_later(self, seconds: float, action: Callable[[], object]) -> Timer:
+        """Run ``action`` once, not before ``seconds`` have passed."""
+        ...
+
+    def now(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    def is_current(self) -> bool:
+        """Whether waiting for this lane here would wait for oneself."""
+        ...
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Run what was submitted, drop timers, stop. True when the lane has stopped in time."""
+        ...
+
+
+def call(lane: LaneLike, function: Callable[[], T]) -> T:
+    """Run ``function`` on ``lane`` and wait for its result; on the lane itself, run it directly."""
+    if lane.is_current():
+        return function()
+    done = threading.Event()
+    outcome: list[Any] = [None, None]
+
+    def action() -> None:
+        try:
+            outcome[0] = function()
+        except Exception as error:
+            outcome[1] = error
+        except BaseException:
+            outcome[1] = ClosedError("the lane was interrupted")
+            raise
+        finally:
+            done.set()
+
+    lane.submit(action)
+    done.wait()
+    if outcome[1] is not None:
+        try:
+            raise outcome[1]
+        finally:
+            outcome.clear()  # breaks the cycle between the traceback and this frame
+    result: T = outcome[0]
+    return result
+
+
+class _Timer:
+    __slots__ = ("action",)
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self.action: Callable[[], object] | None = action
+
+    def cancel(self) -> None:
+        self.action = None  # the heap entry stays until due, but holds nothing
+
+
+class _State:
+    """What the thread holds. It never holds the Lane, so that a dropped Lane can stop it."""
+
+    def __init__(self, on_error: Callable[[BaseException], object]) -> None:
+        self.wake = threading.Condition(threading.Lock())
+        self.actions: deque[Callable[[], object]] = deque()
+        self.timers: list[tuple[float, int, _Timer]] = []
+        self.order = itertools.count()
+        self.idle = False
+        self.closing = False
+        self.busy = 0.0
+        self.on_error = on_error
+
+
+def _wait_for_work(state: _State) -> bool:
+    with state.wake:
+        while True:
+            timers = state.timers
+            while timers and (timers[0][2].action is None or timers[0][0] <= time.monotonic()):
+                action = heapq.heappop(timers)[2].action
+                if action is not None:
+                    state.actions.append(action)
+            if state.actions:
+                return True
+            if state.closing:
+                return False
+            state.idle = True
+            state.wake.wait(timers[0][0] - time.monotonic() if timers else None)
+            state.idle = False
+
+
+def _run(state: _State) -> None:
+    actions = state.actions
+    while _wait_for_work(state):
+        began = time.monotonic()
+        # Timers are looked at between bursts only; the clock lane has no bursts.
+        while actions:
+            action = actions.popleft()
+            try:
+                action()
+            except BaseException as error:
+                try:
+                    state.on_error(error)
+                except Exception:
+                    logger.exception("error handler of a lane failed")
+                del error
+            del action
+        state.busy += time.monotonic() - began
+
+
+def log_error(error: BaseException) -> None:
+    """Default handler of what an action raises."""
+    logger.error("unhandled error on a lane", exc_info=error)
+
+
+class Lane:
+    """A lane with a daemon thread of its own. ``close`` joins it."""
+
+    def __init__(self, name: str, on_error: Callable[[BaseException], object] = log_error) -> None:
+        self.name = name
+        self._state = _State(on_error)
+        self._thread: threading.Thread | None = None
+        self._ident: int | None = None
+
+    def submit(self, action: Callable[[], object]) -> None:
+        state = self._state
+        if self._ident == threading.get_ident():
+            state.actions.append(action)  # its own thread is awake, and drains before it stops
+            return
+        with state.wake:
+            if state.closing:
+                raise ClosedError(f"lane {self.name!r} is closed")
+            state.actions.append(action)
+            if state.idle:
+                state.wake.notify()
+            elif self._thread is None:
+                self._start()
+
+    def submit_later(self, seconds: float, action: Callable[[], object]) -> Timer:
+        state, timer = self._state, _Timer(action)
+        with state.wake:
+            if state.closing:
+                raise ClosedError(f"lane {self.name!r} is closed")
+            entry = (time.monotonic() + max(0.0, seconds), next(state.order), timer)
+            heapq.heappush(state.timers, entry)
+            if state.idle:
+                state.wake.notify()
+            elif self._thread is None:
+                self._start()
+        return timer
+
+    def _start(self) -> None:
+        # An empty context: what the first caller had set must not leak into every later action.
+        run = contextvars.Context().run
+        self._thread = threading.Thread(
+            target=run, args=(_run, self._state), name=f"rxstream-{self.name}", daemon=True
+        )
+        self._thread.start()
+        self._ident = self._thread.ident
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def is_current(self) -> bool:
+        return self._ident == threading.get_ident()
+
+    @property
+    def busy_seconds(self) -> float:
+        """Time spent in actions, in whole bursts."""
+        return self._state.busy
+
+    def close(self, timeout: float | None = None) -> bool:
+        with self._state.wake:
+            self._state.closing = True
+            self._state.timers.clear()
+            self._state.wake.notify()
+        thread = self._thread
+        if thread is None:
+            return True
+        if thread is threading.current_thread():
+            return False
+        thread.join(timeout)
+        if thread.is_alive():
+            return False
+        self._ident = None  # another thread may get that number now
+        return True
+
+
+class _Disposing:
+    def __init__(self, disposable: abc.DisposableBase) -> None:
+        self._disposable = disposable
+
+    def cancel(self) -> None:
+        self._disposable.dispose()
+
+
+class SchedulerLane:
+    """Any RxPY scheduler as a lane. It must run actions one at a time, in order."""
+
+    def __init__(
+        self,
+        scheduler: abc.SchedulerBase,
+        on_error: Callable[[BaseException], object] = log_error,
+    ) -> None:
+        self._scheduler = scheduler
+        self._on_error = on_error
+        self._closed = False
+
+    def _guarded(self, action: Callable[[], object]) -> Callable[..., None]:
+        def run(scheduler: abc.SchedulerBase, state: Any = None) -> None:
+            try:
+                action()
+            except Exception as error:
+                self._on_error(error)
+
+        return run
+
+    def submit(self, action: Callable[[], object]) -> None:
+        if self._closed:
+            raise ClosedError("the lane is closed")
+        self._scheduler.schedule(self._guarded(action))
+
+    def submit_later(self, seconds: float, action: Callable[[], object]) -> Timer:
+        if self._closed:
+            raise ClosedError("the lane is closed")
+        return _Disposing(self._scheduler.schedule_relative(seconds, self._guarded(action)))
+
+    def now(self) -> float:
+        return self._scheduler.to_seconds(self._scheduler.now)
+
+    def is_current(self) -> bool:
+        # In virtual time there is one thread, and it is always the one that must go on.
+        return isinstance(self._scheduler, VirtualTimeScheduler)
+
+    def close(self, timeout: float | None = None) -> bool:
+        self._closed = True
+        return True
+
+
+def refuse_to_wait(*lanes: LaneLike, what: str) -> None:
+    """Raise BackpressureDeadlock when the current thread belongs to one of ``lanes``."""
+    for lane in lanes:
+        if lane.is_current():
+            raise BackpressureDeadlock(
+                f"{what} would wait for the very lane it is called on; call it from another "
+                "thread, or subscribe instead of waiting"
+            )
+
+
+class Lanes:
+    """The lanes of one runtime. ``memory`` is ``decode`` itself unless the model is thread-safe."""
+
+    def __init__(
+        self, *, decode: LaneLike, memory: LaneLike, io: LaneLike, clock: LaneLike
+    ) -> None:
+        self.decode, self.memory, self.io, self.clock = decode, memory, io, clock
+        self.inline = False
+        """Lanes without threads: what waits for them has to run them."""
+        self._advance: Callable[[], object] | None = None
+
+    @classmethod
+    def threads(
+        cls,
+        *,
+        thread_safe: bool,
+        on_error: Callable[[BaseException], object] = log_error,
+        clock: LaneLike | None = None,
+    ) -> Lanes:
+        """A thread for each; ``clock`` may be one that tests set by hand."""
+        decode = Lane("decode", on_error)
+        return cls(
+            decode=decode,
+            memory=Lane("memory", on_error) if thread_safe else decode,
+            io=Lane("io", on_error),
+            clock=clock or Lane("clock", on_error),
+        )
+
+    @classmethod
+    def on(cls, scheduler: abc.SchedulerBase) -> Lanes:
+        """All on one RxPY scheduler, for instance one in virtual time."""
+        lane = SchedulerLane(scheduler)
+        lanes = cls(decode=lane, memory=lane, io=lane, clock=lane)
+        if isinstance(scheduler, VirtualTimeScheduler):
+            lanes.inline, lanes._advance = True, scheduler.start
+        return lanes
+
+    def close(self, timeout: float | None = None) -> list[str]:
+        """Stop all; returns the names of those that did not stop in time."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        lanes = {"decode": self.decode, "memory": self.memory, "io": self.io, "clock": self.clock}
+        late = []
+        for name, lane in lanes.items():
+            left = None if ends is None else max(0.0, ends - time.monotonic())
+            if not lane.close(left):
+                late.append(name)
+        return late
+
+    def all(self) -> tuple[LaneLike, ...]:
+        """All of them."""
+        return self.decode, self.memory, self.io, self.clock
+
+    def run(self) -> object:
+        """For lanes without threads: work until nothing is left. Else nothing."""
+        return self._advance() if self._advance is not None else None

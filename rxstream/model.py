@@ -1,0 +1,131 @@
+"""The port to a model: the only thing that a model author implements.
+
+The port is batched and step-wise, so that one lane can advance many conversations at once. A model
+keeps nothing between calls except the decodings it handed out: memory goes in and comes out as an
+immutable value ``M`` that the runtime never looks into.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+M = TypeVar("M")
+
+FinishReason = Literal["eos", "length", "stop_sequence"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How an answer is drawn. ``temperature=0`` is greedy and ignores the rest but ``max_tokens``."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    """Keep the k most probable tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the smallest set of tokens whose probability reaches this."""
+    max_tokens: int = 64
+    """Longest answer, in tokens; the model may allow fewer."""
+    seed: int | None = None
+    """Same seed, same answer. None draws a fresh one."""
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be >= 0, not {self.temperature}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be >= 0, not {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], not {self.top_p}")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be >= 1, not {self.max_tokens}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeRequest(Generic[M]):
+    """One query to be answered from one memory value."""
+
+    query: str
+    memory: M
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDraft:
+    """One generated token.
+
+    ``text`` may be empty: a token can be part of a character, and the rest comes with a later one.
+    ``finish`` is set on the last draft of an answer; a draft that only ends the answer (end of
+    sequence) has ``id`` of the end token and the text that was held back, usually "".
+    """
+
+    id: int
+    text: str
+    finish: FinishReason | None = None
+    channel: Literal["answer", "thinking"] = "answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletedInteraction:
+    """What is folded into memory, and what the interaction log keeps.
+
+    ``token_ids`` are the ids of the generated answer: text alone does not always tokenise back to
+    them, and a replay must encode exactly what was generated. Empty for an imported interaction,
+    then the model tokenises ``answer``.
+    """
+
+    query: str
+    answer: str
+    token_ids: tuple[int, ...] = ()
+
+
+class ReactiveModel(Protocol[M]):
+    """A stateful language model: query and memory in, tokens out, next memory computed after.
+
+    All methods are called on lanes of the runtime, never concurrently with each other unless
+    ``thread_safe`` is True (then ``encode`` and ``attend`` may run beside ``start/step/finish``).
+    """
+
+    fingerprint: str
+    """Identifies weights and memory layout; snapshots of another fingerprint are refused."""
+    max_batch: int
+    """How many decodings may be open at once."""
+    thread_safe: bool
+
+    def validate(self, query: str) -> None:
+        """Raise ``QueryRejected`` (``too_long``, ``invalid``) when ``query`` cannot be answered."""
+        ...
+
+    def initial_memory(self) -> M:
+        """The memory of a conversation in which nothing was said."""
+        ...
+
+    def start(self, requests: Sequence[DecodeRequest[M]]) -> list[Any]:
+        """Prefill the queries; returns one decoding (an opaque handle) for each."""
+        ...
+
+    def step(self, decodings: Sequence[Any]) -> list[TokenDraft]:
+        """One token for each decoding. A decoding that has finished must not be stepped again."""
+        ...
+
+    def finish(self, decoding: Any) -> None:
+        """Release what a decoding holds; same lane as ``step``, at any time, exactly once."""
+        ...
+
+    def encode(self, interactions: Sequence[CompletedInteraction]) -> list[Any]:
+        """Encode completed interactions, independently of any memory."""
+        ...
+
+    def attend(self, memories: Sequence[M], encoded: Sequence[Any]) -> list[M]:
+        """Fold one encoded interaction into each memory. Pure: returns new values."""
+        ...
+
+    def dump(self, memory: M) -> bytes:
+        """The tensors of a memory as the bytes of a safetensors file, without metadata."""
+        ...
+
+    def load(self, data: bytes) -> M:
+        """Inverse of ``dump``. Raises ``SnapshotIncompatible`` for another layout or non-finite values."""
+        ...

@@ -1,0 +1,9 @@
+"""Which work runs next: decode steps, prefills, memory updates.
+
+A policy is a plain object without threads or clocks. The decode lane shows it what is waiting and
+carries out the plan, one iteration at a time; the same policy runs under a virtual clock in tests.
+"""
+
+from .policy import Budgeted, Greedy, Load, Plan, Policy, Work
+
+__all__ = ["Budgeted", "Greedy", "Load", "Plan", "Policy", "Work"]

@@ -1,0 +1,289 @@
+"""A memory version at rest: the value, its one-file format, and reading files nobody vouches for.
+
+The file is a safetensors file whose ``__metadata__`` makes it a snapshot, so that any tensor
+library can look into it. Its digest covers the tensors' bytes, names, shapes and types, and all
+metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import struct
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from . import _files, tensorfile
+from .errors import SnapshotCorrupt, SnapshotError, SnapshotIncompatible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = "rxstream.stm"
+FORMAT_VERSION = 1
+
+Kind = Literal["init", "update", "import", "fork", "restore"]
+MAX_NUMBER = 1 << 53
+"""Largest version or log position: exact in every store and every language."""
+
+_NUMBER = re.compile("0|[1-9][0-9]{0,18}")
+_OWN_FIELDS = frozenset(
+    "format format_version min_reader memory version fingerprint kind log_seq parent created_at "
+    "applied_keys contains_user_data writer digest".split()
+)
+
+
+@cache
+def _writer() -> str:
+    try:
+        return f"rxstream/{importlib.metadata.version('rxstream')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "rxstream/unknown"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One immutable version of one memory. Raises ``ValueError`` for what cannot be stored."""
+
+    memory_id: str
+    version: int
+    """Counts up with each commit to the memory; never reused."""
+    fingerprint: str
+    """Of the model that can load ``state``."""
+    state: bytes = field(repr=False)
+    """A safetensors file without metadata, as ``ReactiveModel.dump`` returns it."""
+    log_seq: int = 0
+    """The last log record that is folded into ``state``; 0 for none."""
+    parent_digest: str = ""
+    """Digest of the version this one was made from, perhaps of another memory; "" for none."""
+    applied_keys: tuple[str, ...] = ()
+    """Recent idempotency keys whose interactions are folded in, oldest first."""
+    created_at: float = field(default_factory=time.time)
+    """Seconds since the Unix epoch, UTC; kept to the microsecond."""
+    kind: Kind = "update"
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Free text by name (``provenance``, ``model.id``, ...), written beside the fields above."""
+    contains_user_data: bool = True
+    writer: str = field(default_factory=_writer, repr=False)
+    """Program and version that made this snapshot."""
+
+    def __post_init__(self) -> None:
+        for name in ("version", "log_seq"):
+            value = getattr(self, name)
+            if type(value) is not int or not 0 <= value <= MAX_NUMBER:
+                raise ValueError(f"{name} must be an int from 0 to {MAX_NUMBER}, not {value!r}")
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, not {self.kind!r}")
+        if not isinstance(self.state, bytes | bytearray | memoryview):
+            raise ValueError(f"state must be bytes, not {type(self.state).__name__}")
+        if reserved := _OWN_FIELDS & self.metadata.keys():
+            raise ValueError(f"metadata must not use the reserved name {min(reserved)!r}")
+        object.__setattr__(self, "state", bytes(self.state))
+        object.__setattr__(self, "applied_keys", tuple(self.applied_keys))
+        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        try:
+            moment = datetime.fromtimestamp(self.created_at, UTC)
+        except (OverflowError, OSError, ValueError) as exc:
+            raise ValueError(f"created_at is out of range: {self.created_at}") from exc
+        object.__setattr__(self, "created_at", moment.timestamp())
+        for name, text in [
+            *_describe(self).items(),
+            *(("applied_keys", key) for key in self.applied_keys),
+        ]:
+            if not _is_utf8(name) or not _is_utf8(text):
+                raise ValueError(f"{name!r} must be text that can be encoded as UTF-8")
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:<hex>`` over the tensors and everything said about them: the identity.
+
+        Raises ``SnapshotCorrupt`` when ``state`` is not a safetensors file.
+        """
+        return _digest(_parse_state(self.state), _describe(self))
+
+
+def pack(snapshot: Snapshot) -> bytes:
+    """The snapshot as the bytes of one safetensors file.
+
+    Raises ``SnapshotCorrupt`` when ``state`` is not a safetensors file without metadata, and
+    ``SnapshotError`` when the metadata is too long to be read back (1 MiB).
+    """
+    file = _parse_state(snapshot.state)
+    data = tensorfile.build(
+        file.tensors, {**_describe(snapshot), "digest": snapshot.digest}, file.body
+    )
+    header = struct.unpack_from("<Q", data)[0]
+    if header > tensorfile.MAX_HEADER_BYTES:
+        raise SnapshotError(
+            f"memory {snapshot.memory_id[:80]!r}: metadata takes {header} bytes, more than the "
+            f"{tensorfile.MAX_HEADER_BYTES} allowed; keep fewer applied keys or less metadata"
+        )
+    return data
+
+
+def unpack(data: bytes, *, fingerprint: str | None = None) -> Snapshot:
+    """The inverse of ``pack``, safe for bytes from anywhere: nothing is executed or trusted.
+
+    ``fingerprint`` is that of the model that shall load the state; None accepts any. Raises
+    ``SnapshotCorrupt`` for damaged or foreign bytes and ``SnapshotIncompatible`` for a whole
+    snapshot of another model or of a newer format. NaN and infinity are for ``ReactiveModel.load``
+    to refuse, which knows the tensors.
+    """
+    file = tensorfile.parse(data)
+    found = dict(file.metadata or {})
+    if found.get("format") != FORMAT:
+        raise SnapshotCorrupt(
+            "not a snapshot: a safetensors file without the metadata of one; "
+            "export the memory again with rxstream"
+        )
+    recorded = found.pop("digest", "")
+    whole = file.compact and recorded == _digest(file, found)
+    needs = found.get("min_reader", "")
+    if _NUMBER.fullmatch(needs) and int(needs) > FORMAT_VERSION:
+        raise SnapshotIncompatible(
+            f"snapshot needs a reader of format {needs}, this one reads {FORMAT_VERSION}; "
+            "upgrade rxstream"
+        )
+    if not whole:
+        raise SnapshotCorrupt(
+            f"snapshot of memory {found.get('memory', '')[:80]!r} is damaged: its digest does not "
+            "match its contents; get a fresh copy or load an older version"
+        )
+    snapshot = _restore(found, tensorfile.build(file.tensors, None, file.body))
+    if fingerprint is not None and snapshot.fingerprint != fingerprint:
+        raise SnapshotIncompatible(
+            f"snapshot of memory {snapshot.memory_id[:80]!r} was made by model "
+            f"{snapshot.fingerprint[:200]!r}, this model is {fingerprint[:200]!r}; "
+            "load it with the model that made it"
+        )
+    return snapshot
+
+
+def write_file(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
+    """Write ``snapshot`` to ``path``, replacing what is there as one step that survives power loss.
+
+    Raises ``SnapshotError``; the old file, if any, is then as it was.
+    """
+    data = pack(snapshot)
+    try:
+        _files.write_atomically(path, data)
+    except (OSError, ValueError) as exc:
+        raise SnapshotError(
+            f"cannot write snapshot {os.fspath(path)!r}: {_reason(exc)}; "
+            "check folder, permission and space"
+        ) from exc
+
+
+def read_file(path: str | os.PathLike[str], fingerprint: str | None = None) -> Snapshot:
+    """Read a snapshot file; ``fingerprint`` as in ``unpack``.
+
+    The file is copied before it is checked, so that nobody can change it in between. Raises
+    ``SnapshotError`` when it cannot be read, else as ``unpack``, naming the file.
+    """
+    try:
+        data = _files.read_regular(path, refuse=_header_too_long)
+    except (OSError, ValueError) as exc:
+        raise SnapshotError(
+            f"cannot read snapshot {os.fspath(path)!r}: {_reason(exc)}; check path and permission"
+        ) from exc
+    try:
+        return unpack(data, fingerprint=fingerprint)
+    except SnapshotError as exc:
+        raise type(exc)(f"{os.fspath(path)}: {exc}") from exc
+
+
+def _header_too_long(start: bytes) -> bool:
+    return len(start) == 8 and struct.unpack("<Q", start)[0] > tensorfile.MAX_HEADER_BYTES
+
+
+def _describe(snapshot: Snapshot) -> dict[str, str]:
+    moment = datetime.fromtimestamp(snapshot.created_at, UTC).replace(tzinfo=None)
+    return {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "min_reader": "1",
+        "memory": snapshot.memory_id,
+        "version": str(snapshot.version),
+        "fingerprint": snapshot.fingerprint,
+        "kind": snapshot.kind,
+        "log_seq": str(snapshot.log_seq),
+        "parent": snapshot.parent_digest,
+        "created_at": moment.isoformat(timespec="microseconds") + "Z",
+        "applied_keys": json.dumps(snapshot.applied_keys, ensure_ascii=False),
+        "contains_user_data": "true" if snapshot.contains_user_data else "false",
+        "writer": snapshot.writer,
+        **dict(sorted(snapshot.metadata.items())),
+    }
+
+
+def _restore(found: dict[str, str], state: bytes) -> Snapshot:
+    try:
+        if not all(_NUMBER.fullmatch(found[name]) for name in ("version", "log_seq")):
+            raise ValueError("a number is not written as one")
+        fields: dict[str, Any] = {
+            "memory_id": found["memory"],
+            "version": int(found["version"]),
+            "fingerprint": found["fingerprint"],
+            "state": state,
+            "log_seq": int(found["log_seq"]),
+            "parent_digest": found["parent"],
+            "applied_keys": tuple(json.loads(found["applied_keys"])),
+            "created_at": datetime.fromisoformat(found["created_at"]).timestamp(),
+            "kind": found["kind"],
+            "metadata": {name: found[name] for name in found.keys() - _OWN_FIELDS},
+            "contains_user_data": found["contains_user_data"] == "true",
+            "writer": found["writer"],
+        }
+        snapshot = Snapshot(**fields)
+        # What is read must be written again to the same bytes, or the digest would change with it.
+        written = _describe(snapshot) | {"format_version": found["format_version"]}
+        written["min_reader"] = found["min_reader"]
+        if written != found:
+            raise ValueError("a field is not written in its one form")
+    except (KeyError, TypeError, ValueError, OverflowError, OSError, RecursionError) as exc:
+        raise SnapshotCorrupt(
+            f"snapshot metadata is not valid: {str(exc)[:200]}; export the memory again"
+        ) from exc
+    return snapshot
+
+
+def _parse_state(state: bytes) -> tensorfile.TensorFile:
+    try:
+        file = tensorfile.parse(state)
+    except SnapshotCorrupt as exc:
+        raise SnapshotCorrupt(f"the state of a snapshot is {exc}") from exc
+    if file.metadata is not None:
+        raise SnapshotCorrupt("the state of a snapshot must not have metadata; dump tensors only")
+    return file
+
+
+def _digest(file: tensorfile.TensorFile, described: Mapping[str, str]) -> str:
+    tensors = {name: [t.dtype, t.shape, t.start, t.end] for name, t in file.tensors.items()}
+    canonical = json.dumps(
+        {"metadata": dict(described), "tensors": tensors}, sort_keys=True, separators=(",", ":")
+    ).encode("ascii")
+    total = hashlib.sha256(struct.pack("<Q", len(canonical)))
+    total.update(canonical)
+    total.update(file.body)
+    return f"sha256:{total.hexdigest()}"
+
+
+def _is_utf8(text: object) -> bool:
+    if not isinstance(text, str):
+        return False
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _reason(exc: Exception) -> str:
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)

@@ -1,0 +1,6 @@
+"""Tools for testing code built on rxstream: a model without weights, and virtual time."""
+
+from .fakes import FakeModel, Pause
+from .virtual import HandClock, Lab, Recorder
+
+__all__ = ["FakeModel", "HandClock", "Lab", "Pause", "Recorder"]

@@ -1,0 +1,145 @@
+"""Decoding many answers at once, a token for each in a step; rows join and leave at any time."""
+
+# Shape suffixes: B rows, L layers, S slots, D width, V vocabulary.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..cache import KVCache
+from ..sampler import Sampler
+from ..template import EOS, SPECIAL_TOKENS
+
+if TYPE_CHECKING:
+    from ..model import MemoryState, ReactiveTransformer
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One answer under way. A handle: ``DecodeBatch`` moves it between rows of its slabs."""
+
+    index: int
+    pending: int
+    """The last token, not yet run through the model."""
+    sampler: Sampler
+
+
+class DecodeBatch:
+    """Slabs of self-attention cache and projected memory for up to ``max_rows`` answers.
+
+    The first ``num_rows`` rows of the slabs are in use, in the order of ``rows``. Results of a row
+    do not depend on what stands in the others.
+
+    Args:
+        max_rows: answers that can be under way at once.
+        max_len: tokens of one interaction (query and answer) that a row can hold.
+    """
+
+    def __init__(self, model: ReactiveTransformer, max_rows: int, max_len: int) -> None:
+        self.model = model
+        weight = model.embedding.weight
+        self._device = weight.device
+        self.cache = KVCache(
+            model.config, max_rows, max_len, device=weight.device, dtype=weight.dtype
+        )
+        self.rows: list[Row] = []
+        self._memory: MemoryState | None = None
+        banned = torch.zeros(model.config.vocab_size, device=weight.device)
+        banned[[i for i in range(len(SPECIAL_TOKENS)) if i != EOS]] = -torch.inf
+        self._banned = banned
+
+    @torch.inference_mode()
+    def add(self, ids: Sequence[int], memory: MemoryState, sampler: Sampler) -> Row:
+        """Prefill ``ids`` against one memory (rows of size 1); the next step draws the answer's
+        first token. Raises IndexError when no row is free or ``ids`` do not fit."""
+        index = len(self.rows)
+        if index == self.cache.max_rows:
+            raise IndexError(f"all {index} rows are in use")
+        self._store(index, memory)
+        self.cache.lengths.append(0)
+        try:
+            if len(ids) > 1:
+                self.cache.begin(index, 1, len(ids) - 1)
+                prompt = torch.tensor([ids[:-1]], device=self._device)
+                self.model.prefill(prompt, self._memory_rows(index, 1), self.cache)
+                self.cache.advance(len(ids) - 1)
+        except BaseException:
+            self.cache.lengths.pop()
+            raise
+        row = Row(index, ids[-1], sampler)
+        self.rows.append(row)
+        return row
+
+    @torch.inference_mode()
+    def step(self, rows: Sequence[Row]) -> list[int]:
+        """Draw the next token of each of ``rows``, in their order."""
+        self._bring_forward(rows)
+        count = len(rows)
+        self.cache.begin(0, count, 1)
+        pending = torch.tensor([[row.pending] for row in self.rows[:count]], device=self._device)
+        logits = self.model.decode_step(pending, self._memory_rows(0, count), self.cache)
+        self.cache.advance(1)
+        logits = logits + self._banned
+        if all(row.sampler.greedy for row in rows):
+            drawn = logits.argmax(-1).tolist()
+        else:
+            drawn = [row.sampler.draw(logits[i]) for i, row in enumerate(self.rows[:count])]
+        for row, token in zip(self.rows, drawn, strict=False):
+            row.pending = token
+        return [row.pending for row in rows]
+
+    def remove(self, row: Row) -> None:
+        """End an answer and free its row."""
+        last = self.cache.remove(row.index)
+        moved = self.rows.pop()
+        if moved is not row:
+            for layer in self._memory or ():
+                for slab in layer:
+                    slab[row.index] = slab[last]
+            moved.index = row.index
+            self.rows[row.index] = moved
+
+    def room(self, row: Row) -> int:
+        """Tokens that ``row`` can still take."""
+        return self.cache.max_len - self.cache.lengths[row.index]
+
+    def _store(self, index: int, memory: MemoryState) -> None:
+        if self._memory is None:
+            size = self.cache.max_rows
+            self._memory = [
+                tuple(part.new_zeros((size, *part.shape[1:])) for part in layer) for layer in memory
+            ]
+        for layer, slabs in zip(memory, self._memory, strict=True):
+            for part, slab in zip(layer, slabs, strict=True):
+                slab[index] = part[0]
+
+    def _memory_rows(self, first: int, count: int) -> MemoryState:
+        return [tuple(slab[first : first + count] for slab in layer) for layer in self._memory]
+
+    def _bring_forward(self, rows: Sequence[Row]) -> None:
+        """Swap rows so that the wanted ones are the first of the slabs."""
+        wanted = set(map(id, rows))
+        for target in range(len(rows)):
+            if id(self.rows[target]) in wanted:
+                continue
+            source = next(
+                i for i in range(len(rows), len(self.rows)) if id(self.rows[i]) in wanted
+            )
+            self._swap(target, source)
+
+    def _swap(self, a: int, b: int) -> None:
+        pair = [a, b]
+        slabs = [slab for layer in self._memory for slab in layer]
+        for slab in slabs:
+            slab[pair] = slab[[b, a]]
+        for slab in (self.cache.k, self.cache.v):
+            slab[:, pair] = slab[:, [b, a]]
+        lengths = self.cache.lengths
+        lengths[a], lengths[b] = lengths[b], lengths[a]
+        self.rows[a], self.rows[b] = self.rows[b], self.rows[a]
+        self.rows[a].index, self.rows[b].index = a, b

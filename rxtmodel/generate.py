@@ -1,0 +1,59 @@
+"""Answers for a whole batch of queries at once, for evaluation; serving uses ``engine``."""
+
+# Shape suffixes: B rows, T tokens, L layers, S slots, D width.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .cache import KVCache
+from .model import ReactiveTransformer
+from .template import EOS, PAD, SPECIAL_TOKENS
+
+
+def pad(rows: Sequence[Sequence[int]], *, device: torch.device | str = "cpu") -> Tensor:
+    """Rows of ids as one tensor [B, T], padded on the right."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[PAD] * (width - len(row))] for row in rows], device=device)
+
+
+@torch.inference_mode()
+def generate(
+    model: ReactiveTransformer,
+    prompts: Sequence[Sequence[int]],
+    memory_LBSD: Tensor,
+    *,
+    max_tokens: int = 32,
+) -> list[list[int]]:
+    """Greedy answers to ``prompts`` (ids up to [A]), row b reading memory b; without [EOS]."""
+    device, count = memory_LBSD.device, len(prompts)
+    ids_BT = pad(prompts, device=device)
+    cache = KVCache(
+        model.config, count, ids_BT.shape[1] + max_tokens, device=device, dtype=memory_LBSD.dtype
+    )
+    state = model.project_memory(memory_LBSD)
+    cache.lengths = [0] * count
+    cache.begin(0, count, ids_BT.shape[1])
+    model.prefill(ids_BT, state, cache)
+    # What the padding left in the cache lies beyond each row's length and is overwritten.
+    cache.lengths = [len(prompt) - 1 for prompt in prompts]
+    pending = torch.tensor([[prompt[-1]] for prompt in prompts], device=device)
+    banned = [i for i in range(len(SPECIAL_TOKENS)) if i != EOS]
+    done = torch.zeros(count, dtype=torch.bool, device=device)
+    drawn = []
+    for _ in range(max_tokens):
+        cache.begin(0, count, 1)
+        logits = model.decode_step(pending, state, cache)
+        cache.advance(1)
+        logits[:, banned] = -torch.inf
+        token = logits.argmax(-1)
+        drawn.append(token.masked_fill(done, EOS))
+        done |= token == EOS
+        pending = token[:, None]
+        if bool(done.all()):
+            break
+    answers = torch.stack(drawn, dim=1).tolist()
+    return [row[: row.index(EOS)] if EOS in row else row for row in answers]

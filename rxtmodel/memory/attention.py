@@ -1,0 +1,126 @@
+"""Memory attention: slots attend to an encoded interaction, and tokens attend to slots."""
+
+# Shape suffixes: L layers, B batch, S slots, T tokens, D model width, N heads, H head width.
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..attention import Attention
+from .gate import ResidualGate
+from .stacked import StackedAttention, StackedRMSNorm
+
+if TYPE_CHECKING:
+    from ..config import RxtConfig
+
+
+class MemoryAttention(nn.Module):
+    """Fold an encoded interaction into memory: ``M' = gate(M~, attention(M~, E))``, every layer.
+
+    Variants differ in M~, computed from the old memory M before the write:
+
+    - ``simple``: M.
+    - ``self``: slots attend to the slots of their layer.
+    - ``interlayer``: slots attend to the mean of all layers.
+    - ``self-interlayer``: to a gated blend of their own layer and that mean.
+    - ``grouped-self-interlayer``: the same with the mean of the layer's group.
+
+    Keys carry RoPE (positions in the interaction), slots do not.
+
+    Shapes: memory_LBSD, encoded_LBTD, mask_BT (True: a token) -> [L, B, S, D].
+
+    Source: RxT, https://arxiv.org/abs/2510.03561.
+    """
+
+    def __init__(self, config: RxtConfig) -> None:
+        super().__init__()
+        memory, layers, dim = config.memory, config.num_layers, config.embed_dim
+        self.variant, self.num_groups = memory.variant, memory.num_groups
+
+        def norm() -> StackedRMSNorm:
+            return StackedRMSNorm(layers, dim, config.norm_eps)
+
+        self.memory_norm, self.input_norm = norm(), norm()
+        self.attention = StackedAttention(layers, dim, memory.num_heads, null_key=memory.null_key)
+        self.gate = ResidualGate(memory, layers, dim)
+        self.slot_ids = (
+            nn.Parameter(torch.randn(layers, memory.num_slots, dim)) if memory.slot_ids else None
+        )
+        if self.variant != "simple":
+            self.pre_norm = norm()
+            self.pre_attention = StackedAttention(layers, dim, memory.num_heads)
+            self.pre_gate = ResidualGate(memory, layers, dim)
+        if self.variant not in ("simple", "self"):
+            # Normalises a mean over layers, so it has one scale for all of them.
+            self.mean_norm = StackedRMSNorm(1, dim, config.norm_eps)
+        if self.variant.endswith("self-interlayer"):
+            self.blend_gate = ResidualGate(memory, layers, dim)
+
+    def forward(
+        self,
+        memory_LBSD: Tensor,
+        encoded_LBTD: Tensor,
+        *,
+        rope: Tensor | None = None,
+        mask_BT: Tensor | None = None,
+    ) -> Tensor:
+        memory_LBSD = self._mix(memory_LBSD)
+        queries = self.memory_norm(memory_LBSD)
+        if self.slot_ids is not None:
+            queries = queries + self.slot_ids[:, None].to(queries.dtype)
+        update = self.attention(
+            queries, self.input_norm(encoded_LBTD).to(queries.dtype), rope_k=rope, mask_BT=mask_BT
+        )
+        return self.gate(memory_LBSD, update)
+
+    def _mix(self, memory_LBSD: Tensor) -> Tensor:
+        if self.variant == "simple":
+            return memory_LBSD
+        own = self.pre_norm(memory_LBSD)
+        if self.variant == "self":
+            other = own
+        else:
+            grouped = memory_LBSD.unflatten(0, (self.num_groups, -1))
+            mean = grouped.mean(dim=1, keepdim=True).expand_as(grouped).flatten(0, 1)
+            other = self.mean_norm(mean)
+            if self.variant.endswith("self-interlayer"):
+                other = self.blend_gate(own, other)
+        return self.pre_gate(memory_LBSD, self.pre_attention(own, other))
+
+
+class MemoryCrossAttention(nn.Module):
+    """A decoder layer's read: tokens attend to the slots of their layer of the memory.
+
+    Queries carry RoPE, slots do not. ``project`` is run once for each memory version.
+
+    Shapes: x_BTD, memory_BSD -> [B, T, D]. The memory may have fewer rows than x: row b of x reads
+    row b // (B / rows).
+    """
+
+    def __init__(self, config: RxtConfig) -> None:
+        super().__init__()
+        memory, dim = config.memory, config.embed_dim
+        self.norm = nn.RMSNorm(dim, eps=config.norm_eps)
+        self.slot_ids = (
+            nn.Parameter(torch.randn(memory.num_slots, dim)) if memory.slot_ids else None
+        )
+        heads = memory.num_heads
+        self.attention = Attention(dim, heads, heads, dim // heads)
+
+    def project(self, memory_BSD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, N, S, H] of a layer of the memory."""
+        slots = self.norm(memory_BSD.to(self.norm.weight.dtype))
+        if self.slot_ids is not None:
+            slots = slots + self.slot_ids
+        return self.attention.project_kv(slots)
+
+    def forward(
+        self, x_BTD: Tensor, kv: tuple[Tensor, Tensor], *, rope: Tensor | None = None
+    ) -> Tensor:
+        batch, rows = x_BTD.shape[0], kv[0].shape[0]
+        if rows != batch:
+            kv = tuple(part.repeat_interleave(batch // rows, dim=0) for part in kv)
+        return self.attention.attend(x_BTD, kv, rope=rope)

@@ -1,0 +1,30 @@
+"""Rotary position embedding, on queries, on keys, or on both.
+
+Pairs are interleaved (2j, 2j+1); angles are computed in float32 whatever the compute dtype, since a
+bf16 angle is off by whole radians at a few hundred positions.
+
+Source: RoFormer, https://arxiv.org/abs/2104.09864.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rope_table(max_len: int, head_dim: int, base: float = 10_000.0) -> Tensor:
+    """Cosines and sines for positions 0..max_len-1, float32 [2, max_len, head_dim / 2]."""
+    theta = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    angle = torch.arange(max_len, dtype=torch.float64)[:, None] * theta
+    return torch.stack((angle.cos(), angle.sin())).float()
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Rotate the pairs of ``x`` [..., T, head_dim] by ``table`` [2, T, head_dim / 2].
+
+    ``table`` may carry a batch, [2, B, 1, T, head_dim / 2], where rows sit at positions of their own.
+    """
+    cos, sin = table[0], table[1]
+    even, odd = x[..., 0::2].float(), x[..., 1::2].float()
+    out = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return out.flatten(-2).to(x.dtype)

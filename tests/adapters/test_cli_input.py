@@ -1,0 +1,143 @@
+"""Bad input: one clear line on stderr, a status that is not 0, the conversation as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .rxt import Rxt
+
+BEFORE = ["hello -> hello #0"]
+
+
+@pytest.fixture
+def rxt(tmp_path: Path) -> Rxt:
+    """With a conversation that has begun."""
+    rxt = Rxt(tmp_path)
+    rxt.chat(typed="hello\n/save good.rxm\n")
+    return rxt
+
+
+def check(rxt: Rxt, *arguments: str, typed: str | bytes = "again\n", says: list[str]) -> None:
+    """Nothing is answered, one line says why, and nothing has changed."""
+    done = rxt.chat(*arguments, typed=typed)
+    assert done.stdout.strip() == ""
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    for part in says:
+        assert part in done.stderr
+    assert rxt.heard() == BEFORE
+
+
+def test_an_empty_line_keeps_the_count_of_lines(rxt: Rxt) -> None:
+    done = rxt.chat(typed="one\n\n  \ntwo\n")
+    assert done.stdout == "one #1\n\n\ntwo #2\n"
+    assert done.stderr.splitlines() == [
+        "rxt chat: line 2: an empty line is no query; skipped",
+        "rxt chat: line 3: an empty line is no query; skipped",
+    ]
+    assert done.returncode == 0
+
+
+def test_100_kilobytes_of_text(rxt: Rxt) -> None:
+    check(rxt, typed="x" * 100_000 + "\n", says=["line 1: ", "10000"])
+
+
+def test_invalid_utf8(rxt: Rxt) -> None:
+    check(rxt, typed=b"caf\xe9\n", says=["line 1: not UTF-8 at byte 4 (0xe9)", "iconv"])
+
+
+def test_the_lines_around_a_bad_one_are_answered(rxt: Rxt) -> None:
+    done = rxt.chat(typed=b"one\n\xff\ntwo\n")
+    assert done.stdout == "one #1\n\ntwo #2\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("how", ["option", "command"])
+def test_a_snapshot_of_another_model(rxt: Rxt, how: str) -> None:
+    rxt.chat("--conversation", "b", typed="hi\n/save other.rxm\n", model="fake:fingerprint=other")
+    says = ["other.rxm", "'other'", "'fake'"]
+    if how == "option":
+        check(rxt, "--conversation", "new", "--snapshot", "other.rxm", says=says)
+    else:
+        check(rxt, typed="/load other.rxm\n", says=says)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, -1])
+def test_a_truncated_snapshot(rxt: Rxt, kept: int) -> None:
+    whole = (rxt.home / "good.rxm").read_bytes()
+    (rxt.home / "bad.rxm").write_bytes(whole[:kept])
+    check(rxt, typed="/load bad.rxm\n", says=["bad.rxm"])
+    check(rxt, "--conversation", "new", "--snapshot", "bad.rxm", says=["bad.rxm"])
+
+
+def test_a_snapshot_that_does_not_exist(rxt: Rxt) -> None:
+    check(rxt, typed="/load absent.rxm\n", says=["absent.rxm", "No such file"])
+    check(rxt, typed="/load\n", says=["/load FILE"])
+
+
+def test_a_snapshot_for_a_conversation_that_has_begun(rxt: Rxt) -> None:
+    check(rxt, "--snapshot", "good.rxm", says=["'main' has begun", "--conversation"])
+
+
+def test_the_same_command_line_with_a_snapshot_again(rxt: Rxt) -> None:
+    for number in range(2):
+        done = rxt.chat("--conversation", "b", "--snapshot", "good.rxm", typed="hi\n")
+        assert (done.stdout, done.returncode) == (f"hi #{number + 1}\n", 0)
+
+
+def test_saving_over_another_file(rxt: Rxt) -> None:
+    (rxt.home / "notes.txt").write_text("mine")
+    check(rxt, typed="/save notes.txt\n", says=["notes.txt exists and is not a snapshot"])
+    assert (rxt.home / "notes.txt").read_text() == "mine"
+    assert rxt.chat(typed="/save good.rxm\n").returncode == 0
+    check(rxt, typed="/save absent/file.rxm\n", says=["absent/file.rxm"])
+
+
+def test_a_new_conversation_with_a_name_that_is_taken(rxt: Rxt) -> None:
+    check(rxt, typed="/new main\n", says=["'main' exists"])
+
+
+def test_a_conversation_of_another_model(rxt: Rxt) -> None:
+    done = rxt.chat(typed="hi\n", model="fake:fingerprint=other")
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert len(done.stderr.splitlines()) == 1
+    assert "'fake'" in done.stderr
+    assert rxt.heard() == BEFORE
+
+
+def test_a_read_only_store(rxt: Rxt) -> None:
+    done = rxt.chat("--store", "sqlite:///rxstream/chat.sqlite?mode=ro", typed="again\n")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "reading only" in done.stderr
+    assert "permission" in done.stderr
+    assert rxt.heard() == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("store", "says"),
+    [
+        ("nowhere://x", "known scheme"),
+        ("chat.db", "sqlite:///"),
+        ("sqlite:///absent/chat.db", "create it first"),
+        ("sqlite:///good.rxm", "not a database"),
+    ],
+)
+def test_a_store_that_cannot_be_opened(rxt: Rxt, store: str, says: str) -> None:
+    check(rxt, "--store", store, says=[says])
+
+
+@pytest.mark.parametrize(("name", "says"), [("", "1 to 512 bytes"), ("x" * 600, "not 600")])
+def test_a_name_that_cannot_be_one(rxt: Rxt, name: str, says: str) -> None:
+    check(rxt, "--conversation", name, says=[says])
+
+
+def test_a_model_that_does_not_exist(rxt: Rxt) -> None:
+    check(rxt, "--model", "absent", says=["no model 'absent'"])
+
+
+def test_a_model_folder_without_weights(rxt: Rxt) -> None:
+    (rxt.home / "empty").mkdir()
+    check(rxt, "--model", "empty", says=["empty"])

@@ -1,0 +1,132 @@
+"""Our stores keep the store contract, and open by address."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from adapters.stores.sqlite import SqliteStore
+from rxstream.errors import StoreUnavailable
+from rxstream.stores import open_store
+from rxstream.stores.memory import MemoryStore
+from rxstream.testing.store_contract import StoreContract
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rxstream.store import Store
+
+
+class TestMemoryStore(StoreContract):
+    persistent = False
+
+    @pytest.fixture
+    def open_store(self) -> Callable[[], Store]:
+        return MemoryStore
+
+    def corrupt_version(
+        self, store: Store, key: str, version: int, change: Callable[[bytes], bytes]
+    ) -> None:
+        versions = store._memories[key].versions  # type: ignore[attr-defined]
+        versions[version] = change(versions[version])
+
+    def corrupt_record(
+        self, store: Store, key: str, seq: int, change: Callable[[bytes], bytes]
+    ) -> None:
+        log = store._memories[key].log  # type: ignore[attr-defined]
+        remembered, payload, checksum = log[seq]
+        log[seq] = (remembered, change(payload), checksum)
+
+
+class TestSqliteStore(StoreContract):
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / "store.db"
+
+    @pytest.fixture
+    def open_store(self, path: Path) -> Callable[[], Store]:
+        self.file = path
+        return lambda: SqliteStore(path)
+
+    def corrupt_version(
+        self, store: Store, key: str, version: int, change: Callable[[bytes], bytes]
+    ) -> None:
+        self.rewrite("versions", "packed", "version", key, version, change)
+
+    def corrupt_record(
+        self, store: Store, key: str, seq: int, change: Callable[[bytes], bytes]
+    ) -> None:
+        self.rewrite("log", "record", "seq", key, seq, change)
+
+    def rewrite(
+        self,
+        table: str,
+        column: str,
+        number: str,
+        key: str,
+        value: int,
+        change: Callable[[bytes], bytes],
+    ) -> None:
+        where = f"{number} = ? AND memory = (SELECT id FROM memories WHERE key = ?)"
+        with closing(sqlite3.connect(self.file)) as connection, connection:
+            row = (value, key.encode())
+            (data,) = connection.execute(
+                f"SELECT {column} FROM {table} WHERE {where}", row
+            ).fetchone()
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? WHERE {where}", (change(data), *row)
+            )
+
+
+class TestOpeningByAddress:
+    def test_memory_opens_an_empty_store(self) -> None:
+        first, second = open_store("memory:"), open_store("memory:")
+        assert isinstance(first, MemoryStore)
+        assert first is not second
+
+    def test_a_store_is_returned_as_it_is(self) -> None:
+        store = MemoryStore()
+        assert open_store(store) is store
+
+    def test_sqlite_opens_the_file_of_an_absolute_path(self, tmp_path: Path) -> None:
+        with closing(open_store(f"sqlite:///{tmp_path}/a b%20.db")) as store:
+            assert isinstance(store, SqliteStore)
+        assert (tmp_path / "a b%20.db").is_file()
+
+    def test_sqlite_opens_relative_and_home_paths(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        home, here = tmp_path / "home", tmp_path / "here"
+        home.mkdir()
+        here.mkdir()
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.chdir(here)
+        open_store("sqlite:///~/x.db").close()
+        open_store("sqlite:///x.db").close()
+        assert (home / "x.db").is_file()
+        assert (here / "x.db").is_file()
+
+    @pytest.mark.parametrize("address", ["redis://localhost", "memories", "", "/tmp/x.db", ":"])
+    def test_an_unknown_scheme_is_answered_with_the_known_ones(self, address: str) -> None:
+        with pytest.raises(StoreUnavailable, match=r"memory:, .*sqlite:"):
+            open_store(address)
+
+    @pytest.mark.parametrize(
+        "address",
+        ["memory:x", "sqlite:", "sqlite://", "sqlite:///", "sqlite:x.db", "sqlite:///:memory:"],
+    )
+    def test_an_incomplete_address_says_how_to_write_it(self, address: str) -> None:
+        with pytest.raises(StoreUnavailable, match="write (memory|sqlite)"):
+            open_store(address)
+
+    @pytest.mark.parametrize("query", ["mode=rwc", "cache=shared", "immutable=1", "x"])
+    def test_an_unknown_option_is_refused_with_the_known_ones(
+        self, tmp_path: Path, query: str
+    ) -> None:
+        with pytest.raises(StoreUnavailable, match="known: mode=ro"):
+            open_store(f"sqlite:///{tmp_path}/x.db?{query}")
+        assert list(tmp_path.iterdir()) == []

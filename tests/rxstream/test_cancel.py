@@ -1,0 +1,328 @@
+"""Cancel, stop, detach, timeouts and abort, in every phase of an interaction."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from rxstream import Runtime, Timeouts
+from rxstream.errors import (
+    GenerationError,
+    InteractionCancelled,
+    MemoryUpdateError,
+)
+from rxstream.events import LETTERS
+from rxstream.grammar import check
+from rxstream.lanes import Lanes
+from rxstream.stores.memory import MemoryStore
+from rxstream.testing import FakeModel, HandClock, Lab, Pause, Recorder
+
+
+class Setup:
+    """A memory in virtual time, brought to a phase."""
+
+    def __init__(self, **options):
+        self.lab = Lab()
+        self.model = FakeModel()
+        self.store = MemoryStore()
+        self.runtime = self.lab.runtime(self.model, store=self.store, **options)
+        self.memory = self.runtime.memory("m")
+        self.events = Recorder(self.memory.events)
+        self.chat = self.memory.conversation()
+
+    def word(self, it):
+        return "".join(LETTERS[e.kind] for e in self.events.items if e.interaction == it.id)
+
+    def step_until(self, it, word):
+        for _ in range(1000):
+            if self.word(it) == word:
+                return
+            assert self.lab.step(), f"never came to {word}: {self.word(it)}"
+
+    def last(self, it):
+        return [e for e in self.events.items if e.interaction == it.id][-1]
+
+    def close(self):
+        self.lab.run()
+        self.runtime.close()
+        assert not self.lab.errors
+        self.model.check()
+        check(self.events.items, whole=True).finish()
+
+
+@pytest.fixture
+def lab():
+    setup = Setup()
+    yield setup
+    setup.close()
+
+
+# Each phase: how it looks from outside, and how far the interaction is
+
+PHASES = {"queued": "Q", "prefill": "QS", "decoding": "QSTT", "updating": "QSTTTAU", "over": None}
+
+
+def bring(setup, phase):
+    if phase == "queued":
+        setup.chat.ask("first")
+        setup.lab.run(1)
+    it = setup.chat.ask("one two")
+    if phase == "over":
+        setup.lab.run()
+    elif phase != "queued":
+        setup.step_until(it, PHASES[phase])
+    return it
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_cancel(lab, phase):
+    it = bring(lab, phase)
+    early = phase in ("queued", "prefill", "decoding")
+    before = lab.word(it)
+    assert it.cancel() is early
+    if early:
+        assert lab.word(it) == before + "C", "at once, whatever the lane does"
+        event = lab.last(it)
+        assert (event.phase, event.tokens) == {
+            "queued": ("queued", 0),
+            "prefill": ("generating", 0),
+            "decoding": ("generating", 2),
+        }[phase]
+        with pytest.raises(InteractionCancelled):
+            it.result()
+    else:
+        assert lab.word(it) == before
+    assert it.cancel() is False
+    lab.lab.run()
+    remembered = [text.split(" -> ")[0] for text in lab.memory.value]
+    assert ("one two" in remembered) is not early
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_stop(lab, phase):
+    it = bring(lab, phase)
+    assert it.stop() is (phase in ("prefill", "decoding"))
+    lab.lab.run()
+    assert it.stop() is False
+    if phase == "prefill":
+        assert lab.word(it) == "QSAK", "an empty answer is not remembered"
+        assert it.result().text == ""
+    elif phase == "decoding":
+        assert lab.word(it) == "QSTTAUD"
+        assert it.result().finish_reason == "stopped"
+        assert lab.memory.value == ("one two -> one two",), "the partial answer is remembered"
+    else:
+        assert it.result().finish_reason == "eos"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_last_listener_leaves(lab, phase):
+    it = bring(lab, phase)
+    first, second = Recorder(it), Recorder(it)
+    first.dispose()
+    assert not it.is_over or phase == "over"
+    second.dispose()
+    second.dispose()
+    gone = phase in ("queued", "prefill", "decoding")
+    assert (lab.word(it)[-1] == "C") is gone
+    if gone:
+        assert lab.last(it).reason == "detached"
+    lab.lab.run()
+
+
+def test_keep_goes_on_without_listeners(lab):
+    it = lab.chat.ask("one two", detach="keep")
+    Recorder(it).dispose()
+    lab.lab.run()
+    assert lab.word(it) == "QSTTTAUD"
+
+
+def test_nobody_ever_listened(lab):
+    it = lab.chat.ask("one two")
+    lab.lab.run()
+    assert lab.word(it) == "QSTTTAUD"
+
+
+def test_take_cancels(lab):
+    from reactivex import operators as ops
+
+    from rxstream import operators
+
+    texts = Recorder(lab.chat.ask("one two three four").pipe(operators.text(), ops.take(2)))
+    lab.lab.run()
+    assert texts.items == ["one", " two"] and texts.ended
+    assert lab.memory.version == 0
+
+
+@pytest.mark.parametrize(
+    "phase, limits, word, reason",
+    [
+        ("queued", Timeouts(queued=5), "QC", "queue_timeout"),
+        ("queued", Timeouts(answer=5), "QF", "timeout"),
+        ("queued", Timeouts(answer=5, on_timeout="stop"), "QF", "timeout"),
+        ("prefill", Timeouts(first_token=5), "QSF", "timeout"),
+        ("prefill", Timeouts(answer=5), "QSF", "timeout"),
+        ("prefill", Timeouts(answer=5, on_timeout="stop"), "QSAK", "empty"),
+        ("decoding", Timeouts(between_tokens=5), "QSTTF", "timeout"),
+        ("decoding", Timeouts(answer=5), "QSTTF", "timeout"),
+        ("decoding", Timeouts(answer=5, on_timeout="stop"), "QSTTAU", None),
+        ("decoding", Timeouts(between_tokens=5, on_timeout="stop"), "QSTTAU", None),
+        ("updating", Timeouts(memory=5), "QSTTTAUE", "timeout"),
+    ],
+)
+def test_timeouts(lab, phase, limits, word, reason):
+    if phase == "queued":
+        lab.chat.ask("first")
+    it = lab.chat.ask("one two", timeouts=limits)
+    if phase != "queued":
+        lab.step_until(it, PHASES[phase])
+    lab.lab.skip(4.9)
+    while lab.lab.clock.actions:
+        lab.lab.clock.actions.popleft()()
+    assert lab.word(it) == PHASES[phase], "not yet"
+    lab.lab.skip(0.2)  # every lane but the clock hangs
+    while lab.lab.clock.actions:
+        lab.lab.clock.actions.popleft()()
+    assert lab.word(it) == word
+    event = lab.last(it)
+    found = getattr(event, "reason", None) or getattr(event, "phase", None)
+    assert reason is None or found == reason
+    lab.lab.run()
+    if word.endswith("F"):
+        with pytest.raises(GenerationError) as caught:
+            it.result()
+        assert isinstance(caught.value.__cause__, TimeoutError)
+    elif word.endswith("E"):
+        assert it.result().text == "one two #0"
+        assert Recorder(it).error.__class__ is MemoryUpdateError
+    assert lab.memory.version == (phase == "queued" or reason is None)
+    again = lab.chat.ask("again")
+    lab.lab.run()
+    assert lab.word(again)[-1] == "D", "the lease is free again"
+
+
+def test_timeouts_that_are_kept(lab):
+    limits = Timeouts(queued=1, first_token=1, between_tokens=1, answer=1, memory=1)
+    it = lab.chat.ask("long 30", timeouts=limits)
+    lab.lab.run()
+    lab.lab.advance(10)
+    assert lab.word(it) == "QS" + "T" * 30 + "AUD"
+
+
+def test_between_tokens_counts_from_the_last_one(lab):
+    it = lab.chat.ask("long 6", timeouts=Timeouts(between_tokens=2))
+    for n in range(1, 7):
+        lab.step_until(it, "QS" + "T" * n)
+        lab.lab.skip(1.5)
+    lab.lab.run()
+    assert lab.word(it) == "QSTTTTTTAUD"
+
+
+@pytest.mark.parametrize("field", ["queued", "answer", "memory"])
+def test_timeouts_must_be_positive(field):
+    with pytest.raises(ValueError, match=field):
+        Timeouts(**{field: 0})
+
+
+def test_abort_update(lab):
+    it = bring(lab, "updating")
+    assert lab.memory.abort_update() is True
+    assert lab.word(it)[-1] == "E" and lab.last(it).reason == "aborted"
+    assert lab.memory.abort_update() is False
+    lab.lab.run()
+    assert lab.memory.value == () and it.result().text == "one two #0"
+    assert [r.remembered for r in lab.store.log("m")] == [False], "a redo must not bring it back"
+
+
+def test_late_commit_is_put_back():
+    """An update that failed by timeout while the store was writing it does not stay in the store."""
+    lab = Setup(durability="sync")
+    it = lab.chat.ask("one", timeouts=Timeouts(memory=5))
+    commit = lab.store.commit
+
+    def slow(snapshot, *, expect):
+        commit(snapshot, expect=expect)
+        lab.lab.skip(6)
+        while lab.lab.clock.actions:
+            lab.lab.clock.actions.popleft()()
+
+    lab.store.commit = slow
+    next_one = lab.chat.ask("two")
+    lab.lab.run()
+    assert lab.word(it) == "QSTTAUE"
+    assert lab.word(next_one) == "QSTTAUD"
+    assert lab.memory.value == ("two -> two #0",)
+    assert lab.memory.version == 3 and lab.store.head("m") == 3
+    lab.close()
+    with Runtime(FakeModel(), store=lab.store) as again:
+        assert again.memory("m").value == ("two -> two #0",)
+
+
+# Windows: the model or the store stands still at a place, and something else happens
+
+WINDOWS = ["start", "start:after", "step", "step:after", "encode", "attend:after", "append", "commit"]
+ACTIONS = ["cancel", "stop", "timeout", "dispose", "abort", "close"]
+
+
+@pytest.mark.parametrize("thread_safe", [False, True])
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_windows(window, action, thread_safe):
+    model, store = FakeModel(thread_safe=thread_safe), MemoryStore()
+    if window in ("append", "commit"):
+        pause = _pause_store(store, window)
+    else:
+        method, _, after = window.partition(":")
+        pause = model.pause(method, after=bool(after))
+    answered = window in ("encode", "attend:after", "append", "commit")
+    clock = HandClock()
+    lanes = Lanes.threads(thread_safe=thread_safe, clock=clock)
+    runtime = Runtime(model, store=store, durability="sync", lanes=lanes)
+    memory = runtime.memory("m")
+    events = Recorder(memory.events)
+    limits = Timeouts(memory=5) if answered else Timeouts(answer=5)
+    it = memory.conversation().ask("one two", timeouts=limits)
+    subscription = it.subscribe(on_error=lambda e: None)
+    pause.wait_until_reached()
+    closer = None
+    if action == "cancel":
+        assert it.cancel() is not answered
+    elif action == "stop":
+        assert it.stop() is not answered
+    elif action == "dispose":
+        subscription.dispose()
+        assert it.is_over is not answered
+    elif action == "abort":
+        assert memory.abort_update() is answered
+    elif action == "close":
+        closer = threading.Thread(target=runtime.close)
+        closer.start()
+    else:
+        clock.advance(5)
+        assert it.is_over, "a timeout fires while the lane hangs"
+    if action in ("cancel", "dispose", "timeout") and not answered:
+        assert it.is_over, "at once, while the lane hangs"
+    pause.release()
+    if closer is not None:
+        closer.join(30)
+        assert not closer.is_alive()
+    runtime.close()
+    assert it.is_over
+    model.check()
+    check(events.items, whole=True).finish()
+    assert store.head("m") is None or store.head("m") == memory.version
+    reopened = Runtime(FakeModel(), store=store)
+    assert reopened.memory("m").value == memory.value, "what was told is what is kept"
+    reopened.close()
+
+
+def _pause_store(store, method):
+    pause, original = Pause(), getattr(store, method)
+
+    def paused(*args, **options):
+        pause()
+        return original(*args, **options)
+
+    setattr(store, method, paused)
+    return pause

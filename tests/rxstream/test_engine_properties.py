@@ -1,0 +1,264 @@
+"""Random programs in virtual time, checked against the grammar and the fold of what was said."""
+
+from __future__ import annotations
+
+import os
+import random
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from rxstream import Interaction, QueryAccepted, Runtime, Timeouts
+from rxstream.errors import QueryRejected, RxStreamError
+from rxstream.events import (
+    AnswerCompleted,
+    Cancelled,
+    Failed,
+    GenerationStarted,
+    MemoryUpdated,
+    Token,
+)
+from rxstream.grammar import GrammarChecker
+from rxstream.snapshot import Snapshot
+from rxstream.stores.memory import MemoryStore
+from rxstream.testing import FakeModel, Lab, Recorder
+from rxstream.testing.fakes import fold
+
+CONVERSATIONS = ("a", "b", "c")
+QUERIES = ("hello", "long 5", "mute", "recall", "two words")
+METHODS = ("start", "step", "encode", "attend", "dump")
+
+
+class Engine(RuleBasedStateMachine):
+    """Asks, cancels, stops, listens, fails, crashes; the lanes take turns at random."""
+
+    interactions = Bundle("interactions")
+
+    @initialize(
+        seed=st.integers(0, 10_000),
+        memory_lane=st.booleans(),
+        durability=st.sampled_from(["sync", "async", "close"]),
+        isolation=st.sampled_from(["serial", "serial", "snapshot"]),
+        max_batch=st.integers(1, 3),
+    )
+    def begin(self, seed, memory_lane, durability, isolation, max_batch):
+        self.random = random.Random(seed)
+        self.memory_lane, self.max_batch = memory_lane, max_batch
+        self.options = {"durability": durability, "isolation": isolation}
+        self.store = MemoryStore()
+        self.expected: tuple[str, ...] = ()
+        self.snapshots: list[Snapshot] = []
+        self.boot()
+
+    def boot(self):
+        self.lab = Lab(memory_lane=self.memory_lane, choose=lambda n: self.random.randrange(n))
+        self.model = FakeModel(max_batch=self.max_batch, thread_safe=self.memory_lane)
+        self.runtime: Runtime = self.lab.runtime(self.model, store=self.store)
+        self.memory = self.runtime.memory("m", **self.options)
+        self.checker = GrammarChecker(whole=True, serial=self.options["isolation"] == "serial")
+        self.events = Recorder(self.memory.events)
+        self.changes = Recorder(self.memory.changes)
+        self.seen = 0
+        self.asked: dict[str, Interaction] = {}
+        self.queries: dict[str, str] = {}
+        self.answers: dict[str, str] = {}
+        self.silenced: set[str] = set()
+        self.listeners: list[tuple[Interaction, Recorder]] = []
+        self.restores: list[tuple[str, ...]] = []
+        self.order: dict[str, list[str]] = {name: [] for name in CONVERSATIONS}
+
+    # Rules
+
+    @rule(
+        target=interactions,
+        conversation=st.sampled_from(CONVERSATIONS),
+        query=st.sampled_from(QUERIES),
+        key=st.one_of(st.none(), st.none(), st.sampled_from(["k1", "k2", "k3"])),
+        detach=st.sampled_from(["cancel", "keep"]),
+        limits=st.sampled_from(
+            [
+                None,
+                None,
+                Timeouts(queued=3),
+                Timeouts(first_token=2, memory=2),
+                Timeouts(answer=4, on_timeout="stop"),
+                Timeouts(between_tokens=1, memory=5),
+            ]
+        ),
+    )
+    def ask(self, conversation, query, key, detach, limits):
+        chat = self.memory.conversation(conversation, max_pending=4)
+        keys = self.memory._machine.memorizer.keys
+        try:
+            it = chat.ask(query, key=key, detach=detach, timeouts=limits)
+        except QueryRejected as refusal:
+            assert refusal.reason in ("queue_full", "duplicate")
+            assert refusal.reason != "duplicate" or key is not None
+            return None
+        assert key is None or key not in keys
+        self.asked[it.id], self.queries[it.id] = it, query
+        return it
+
+    def known(self, it):
+        return it is not None and it.id in self.asked
+
+    @rule(it=interactions)
+    def cancel(self, it):
+        if self.known(it):
+            early = it.answer is None and not it.is_over
+            assert it.cancel() is early
+            if early:
+                self.silenced.add(it.id)
+
+    @rule(it=interactions)
+    def stop(self, it):
+        if self.known(it):
+            it.stop()
+
+    @rule(it=interactions)
+    def listen(self, it):
+        if self.known(it):
+            self.listeners.append((it, Recorder(it)))
+
+    @rule(data=st.data())
+    def leave(self, data):
+        if self.listeners:
+            i = data.draw(st.integers(0, len(self.listeners) - 1))
+            it, recorder = self.listeners.pop(i)
+            self.compare(it, recorder)
+            recorder.dispose()
+
+    @rule(steps=st.integers(1, 12))
+    def work(self, steps):
+        self.lab.run(steps)
+
+    @rule()
+    def work_all(self):
+        self.lab.run()
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 2.5]), hang=st.booleans())
+    def time_passes(self, seconds, hang):
+        if hang:
+            self.lab.skip(seconds)
+        else:
+            self.lab.advance(seconds)
+
+    @rule(method=st.sampled_from(METHODS), times=st.integers(1, 3))
+    def break_model(self, method, times):
+        self.model.fail(method, RuntimeError(f"{method} is broken"), times=times)
+
+    @rule()
+    def abort(self):
+        self.memory.abort_update()
+
+    @rule()
+    def take_snapshot(self):
+        self.model.clear()
+        self.snapshots.append(self.memory.snapshot())
+
+    @rule(data=st.data())
+    def restore(self, data):
+        if self.snapshots and len(self.restores) < 2:
+            snapshot = data.draw(st.sampled_from(self.snapshots))
+            self.model.clear()
+            self.memory.restore(snapshot)
+            self.restores.append(FakeModel().load(snapshot.state))
+
+    @rule()
+    def flush(self):
+        self.memory.flush()
+
+    @rule()
+    def crash(self):
+        acknowledged, late = self.expected, [
+            fold(self.expected, self.queries[i], text)
+            for i, text in self.answers.items()
+            if text and not self.asked[i].cancel()
+        ]
+        possible = [acknowledged, *late, *self.restores[:1]]
+        queued = bool(self.restores)
+        self.lab.kill(self.runtime)
+        self.boot()
+        if self.options["isolation"] == "serial":
+            assert self.memory.value in possible
+        elif not queued:
+            assert self.memory.value[: len(acknowledged)] == acknowledged
+        self.expected = self.memory.value
+
+    # What must hold at any time
+
+    def compare(self, it, recorder):
+        mine = [e for e in self.events.items if e.interaction == it.id]
+        assert recorder.items == mine, "a subscriber must see all, in order, once"
+
+    @invariant()
+    def holds(self):
+        if not hasattr(self, "events"):
+            return
+        assert not self.lab.errors, self.lab.errors
+        assert not self.model.violations
+        for event in self.events.items[self.seen :]:
+            self.checker.check(event)
+            name = event.interaction
+            match event:
+                case Token():
+                    assert name not in self.silenced, "a token after cancel() was True"
+                case AnswerCompleted(text=text):
+                    assert name not in self.silenced
+                    self.answers[name] = text
+                    assert self.asked[name].answer.text == text
+                case MemoryUpdated(cause="restore"):
+                    self.restored(event)
+                case MemoryUpdated():
+                    self.expected = fold(self.expected, self.queries[name], self.answers.pop(name))
+                case QueryAccepted():
+                    self.order[event.conversation].append(name)
+                case GenerationStarted():
+                    assert self.order[event.conversation].pop(0) == name, "not in the order asked"
+                case Cancelled(phase="queued"):
+                    self.order[event.conversation].remove(name)
+                case Failed() if name in self.order[event.conversation]:
+                    self.order[event.conversation].remove(name)
+        self.seen = len(self.events.items)
+        assert self.memory.value == self.expected
+        assert self.changes.items[-1].version == self.memory.version
+        for it, recorder in self.listeners:
+            self.compare(it, recorder)
+
+    def restored(self, event):
+        value = FakeModel().load(self.store.load("m", event.version).state)
+        if not event.digest or (value == self.expected and value not in self.restores[:1]):
+            return  # a failed update had reached the store, and the value before it was put back
+        assert value == self.restores.pop(0)
+        self.expected = value
+
+    def teardown(self):
+        if not hasattr(self, "runtime"):
+            return
+        self.model.clear()
+        self.runtime.close()
+        self.holds()
+        assert self.events.ended and self.changes.ended
+        self.checker.finish()
+        self.model.check()
+        for it in self.asked.values():
+            assert it.is_over
+            try:
+                it.result()
+            except RxStreamError:
+                pass
+        for _, recorder in self.listeners:
+            assert recorder.ended != (recorder.error is not None)
+        again = Lab().runtime(FakeModel(), store=self.store)
+        assert again.memory("m").value == self.expected
+        again.close()
+
+
+Engine.TestCase.settings = settings(
+    max_examples=int(os.environ.get("RXSTREAM_EXAMPLES", "100")),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestEngine = Engine.TestCase
