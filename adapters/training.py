@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from torch import distributed
 
 from curriculum.dialogues import Mix, sample_dialogue
 from curriculum.recipes import RECIPES
@@ -57,9 +58,10 @@ def run(
     The trained model (config.json, model.safetensors in bf16, tokenizer.json) lands in
     ``folder/model``, also when the run is stopped early.
     """
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    where = _device(device, rank, ranks)
     output = folder / "model"
-    tokenizer = tokenizer_of(name, output)
+    tokenizer = _tokenizer_on_every_rank(name, output, rank, ranks)
     recipe = RECIPES[name](tokenizer.vocab_size)
     torch.manual_seed(seed)
     model = ReactiveTransformer(recipe.model).to(where)
@@ -69,15 +71,38 @@ def run(
         tokenizer.encode,
         folder=folder,
         device=where,
-        workers=max(1, (os.cpu_count() or 2) - 2) if workers is None else workers,
+        workers=max(1, (os.cpu_count() or 2) // ranks - 2) if workers is None else workers,
+        rank=rank,
+        ranks=ranks,
     )
     trainer.resume()
     done = False
     try:
         done = trainer.run(report=report, seconds=seconds)
     finally:
-        save_model(model, output, dtype=torch.bfloat16)
-        (folder / "recipe.json").write_text(
-            json.dumps({"recipe": name, "seed": seed, "step": trainer.step, "complete": done}) + "\n"
-        )
+        if rank == 0:
+            save_model(model, output, dtype=torch.bfloat16)
+            state = {"recipe": name, "seed": seed, "step": trainer.step, "complete": done}
+            (folder / "recipe.json").write_text(json.dumps(state) + "\n")
     return done
+
+
+def _device(wanted: str | None, rank: int, ranks: int) -> torch.device:
+    """The device of this rank; under ``torchrun`` the ranks are joined first."""
+    kind = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    if ranks == 1:
+        return torch.device(kind)
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    if kind == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device(kind)
+
+
+def _tokenizer_on_every_rank(name: str, folder: Path, rank: int, ranks: int) -> Tokenizer:
+    if rank == 0:
+        tokenizer = tokenizer_of(name, folder)
+    if ranks > 1:
+        distributed.barrier()
+    return tokenizer if rank == 0 else Tokenizer.load(folder)

@@ -22,7 +22,7 @@ class DialogueBatch:
     """
 
     turns_BTW: Tensor
-    """int16/int64 token ids of the turns, in order."""
+    """int32/int64 token ids of the turns, in order."""
     states_R: Tensor
     """int64: state t is the memory after t turns."""
     probes_BRPW: Tensor

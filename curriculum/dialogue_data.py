@@ -19,6 +19,7 @@ Encode = Callable[[str], Sequence[int]]
 """Text to token ids; must give the same ids for a text and for its words joined."""
 
 _CACHE_LIMIT = 300_000
+_MOST_DRAWS = 1000
 
 
 class WordEncoder:
@@ -51,7 +52,7 @@ class BatchShape:
     """How many memory states of a dialogue are probed; the last one always is."""
     probes: int
     """Decodes for each state; the first of them is the dialogue's own next turn, where it has one."""
-    width: int = 56
+    width: int = 64
     """Longest turn, in tokens; dialogues with a longer one are drawn again."""
 
 
@@ -62,19 +63,25 @@ def encode_turn(encode: Encode, turn: Turn) -> list[int]:
 def make_batch(encode: Encode, rng: random.Random, shape: BatchShape, mix: Mix) -> DialogueBatch:
     """Draw one batch."""
     size = (shape.dialogues, shape.states, shape.probes, shape.width)
-    turns = np.zeros((shape.dialogues, shape.turns, shape.width), np.int16)
-    probes = np.zeros(size, np.int16)
+    turns = np.zeros((shape.dialogues, shape.turns, shape.width), np.int32)
+    probes = np.zeros(size, np.int32)
     earlier = rng.sample(range(1, shape.turns), shape.states - 1)
     states = sorted((*earlier, shape.turns))
-    row = 0
+    row = draws = 0
     while row < shape.dialogues:
         dialogue = sample_dialogue(
             rng, shape.turns, mix, probe_after=[s - 1 for s in states], probes=shape.probes
         )
         if _fill(encode, dialogue, states, turns[row], probes[row]):
-            row += 1
-        else:
-            turns[row], probes[row] = 0, 0
+            row, draws = row + 1, 0
+            continue
+        turns[row], probes[row] = 0, 0
+        draws += 1
+        if draws == _MOST_DRAWS:
+            raise ValueError(
+                f"{draws} dialogues in a row had a turn of more than {shape.width} tokens; "
+                "use a larger width, or a tokenizer with more tokens"
+            )
     # The answer and its end are scored; [A] itself is given.
     targets = (np.cumsum(probes == ANSWER, axis=-1) > 0) & (probes != ANSWER) & (probes != 0)
     return DialogueBatch(*(torch.from_numpy(np.asarray(x)) for x in (turns, states, probes, targets)))
@@ -114,13 +121,13 @@ class DialogueBatches(Dataset):
 
 
 def batches(
-    data: DialogueBatches, indices: range, *, workers: int, pin: bool = False
+    data: DialogueBatches, indices: Sequence[int], *, workers: int
 ) -> Iterator[DialogueBatch]:
     """Batches in order, prepared by ``workers`` processes ahead of their use."""
     loader = DataLoader(
         data,
         batch_size=None,
-        sampler=list(indices),
+        sampler=indices,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         persistent_workers=False,

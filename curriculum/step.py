@@ -1,13 +1,23 @@
-"""One training step: eager, or on a GPU the whole of it replayed as one CUDA graph."""
+"""One training step over micro-batches: eager, or on a GPU two CUDA graphs with nothing between.
+
+::
+
+    for each micro-batch:   forward, backward      (graph 1)      gradients add up in one buffer
+    sum over the ranks                             (all-reduce)   when there is more than one
+    clip, update                                   (graph 2)
+
+The result does not depend on how the micro-batches of a step are spread over ranks, but for the
+order of a sum.
+"""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,12 +29,22 @@ if TYPE_CHECKING:
 _WARMUP_STEPS = 3
 
 
+@dataclass(slots=True)
+class StepResult:
+    """Means over the micro-batches of this rank, on the device; valid until the next step."""
+
+    loss: Tensor
+    token_accuracy: Tensor
+
+
 class TrainStep:
     """Forward, backward, clip, update. The optimisers' learning rate is a tensor set by the caller.
 
-    On a GPU the first batch of a shape is run eagerly a few times on scratch copies of nothing:
-    parameters and optimiser state are saved before the warm-up and restored after it, so that the
-    captured run starts where an eager one would.
+    Capturing a graph needs a few real steps before it; parameters and optimiser state are put back
+    afterwards, so that a captured run starts where an eager one would.
+
+    Args:
+        ranks: processes that share a step; each brings as many micro-batches.
     """
 
     def __init__(
@@ -34,35 +54,59 @@ class TrainStep:
         *,
         clip: float,
         device: torch.device,
+        ranks: int = 1,
     ) -> None:
         self._stage, self._optimisers, self._clip = stage, optimisers, clip
-        self._device = device
+        self._device, self._ranks = device, ranks
         self._params = [p for p in stage.parameters() if p.requires_grad]
-        self._graph: torch.cuda.CUDAGraph | None = None
+        # All gradients are views of one buffer: one memset, one all-reduce.
+        self._grads = torch.zeros(sum(p.numel() for p in self._params), device=device)
+        offset = 0
+        for p in self._params:
+            p.grad = self._grads[offset : offset + p.numel()].view_as(p)
+            offset += p.numel()
+        self._captured: tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph] | None = None
         self._input: DialogueBatch | None = None
         self._output: StageOutput | None = None
 
-    def __call__(self, batch: DialogueBatch) -> StageOutput:
-        """Train on one batch; the result stays on the device and is valid until the next call."""
-        if self._device.type != "cuda":
-            return self._eager(batch.to(self._device))
-        if self._input is None or self._input.turns_BTW.shape != batch.turns_BTW.shape:
-            self._capture(batch)
+    def __call__(self, batches: Sequence[DialogueBatch]) -> StepResult:
+        """Train on the micro-batches of one step."""
+        graphed = self._device.type == "cuda"
+        if graphed and self._captured is None:
+            self._capture(batches[0])
+        self._grads.zero_()
+        loss = torch.zeros((), device=self._device)
+        accuracy = torch.zeros((), device=self._device)
+        for batch in batches:
+            output = self._replay(batch) if graphed else self._backward(batch.to(self._device))
+            loss += output.loss
+            accuracy += output.token_accuracy
+        count = len(batches)
+        if self._ranks > 1:
+            distributed.all_reduce(self._grads)
+        self._grads /= count * self._ranks
+        if graphed:
+            self._captured[1].replay()
+        else:
+            self._update()
+        return StepResult(loss / count, accuracy / count)
+
+    def _replay(self, batch: DialogueBatch) -> StageOutput:
         for f in fields(batch):
             getattr(self._input, f.name).copy_(getattr(batch, f.name), non_blocking=True)
-        self._graph.replay()
+        self._captured[0].replay()
         return self._output
 
-    def _eager(self, batch: DialogueBatch) -> StageOutput:
+    def _backward(self, batch: DialogueBatch) -> StageOutput:
         with self._precision():
             output = self._stage(batch)
-        for p in self._params:
-            p.grad = None
         output.loss.backward()
+        return type(output)(output.loss.detach(), output.token_accuracy)
+
+    def _update(self) -> None:
         nn.utils.clip_grad_norm_(self._params, self._clip, foreach=True)
         for optimiser in self._optimisers:
             optimiser.step()
-        return type(output)(output.loss.detach(), output.token_accuracy)
 
     def _precision(self) -> AbstractContextManager:
         if self._device.type != "cuda":
@@ -71,22 +115,26 @@ class TrainStep:
         return torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=False)
 
     def _capture(self, batch: DialogueBatch) -> None:
-        self._graph = self._output = None
         self._input = batch.to(self._device)
         saved = self._state()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_WARMUP_STEPS):
-                self._eager(self._input)
+                self._backward(self._input)
+                self._update()
         torch.cuda.current_stream().wait_stream(stream)
         self._restore(saved)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._output = self._eager(self._input)
-        # Capturing records, it does not run: state is still what was restored.
+        backward, update = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        # Capturing records, it does not run: state stays what was restored. Thread-local mode, since
+        # a watchdog thread of torch.distributed may query events meanwhile.
+        with torch.cuda.graph(backward, capture_error_mode="thread_local"):
+            self._output = self._backward(self._input)
+        with torch.cuda.graph(update, capture_error_mode="thread_local"):
+            self._update()
+        self._captured = backward, update
 
-    def _state(self) -> tuple[list[Tensor], list[dict[int, dict[str, Tensor]]]]:
+    def _state(self) -> tuple[list[Tensor], list[dict]]:
         weights = [p.detach().clone() for p in self._params]
         return weights, [_copy(optimiser.state) for optimiser in self._optimisers]
 

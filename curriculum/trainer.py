@@ -40,6 +40,8 @@ class TrainConfig:
     """Share of all steps over which the learning rate falls to 3 %."""
     weight_decay: float = 0.02
     clip: float = 1.0
+    micro_batches: int = 1
+    """Batches of a step, shared out over the ranks; their number must be a multiple of the ranks'."""
     muon: bool = True
     seed: int = 0
 
@@ -65,6 +67,7 @@ class Trainer:
     Args:
         folder: checkpoint and log go here; a checkpoint found there is resumed.
         workers: processes that draw batches.
+        rank, ranks: this process and how many share the run (``torch.distributed`` is up then).
         log_every: steps between log lines (and synchronisations with the device).
         save_every: seconds between checkpoints.
     """
@@ -80,10 +83,18 @@ class Trainer:
         workers: int = 0,
         log_every: int = 50,
         save_every: float = 60.0,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
+        if config.micro_batches % ranks:
+            raise ValueError(
+                f"{config.micro_batches} micro-batches cannot be shared by {ranks} ranks; "
+                "run on a number of devices that divides them"
+            )
         self.stage, self.config, self.folder = stage, config, folder
         self._encode, self._device, self._workers = encode, device, workers
         self._log_every, self._save_every = log_every, save_every
+        self._rank, self._ranks = rank, ranks
         self._lr = torch.tensor(config.lr, device=device)
         self._optimisers = build_optimisers(
             stage.model, self._lr, muon=config.muon, weight_decay=config.weight_decay
@@ -110,7 +121,7 @@ class Trainer:
             for phase in self.config.phases:
                 last = first + phase.steps
                 if self.step < last and not self._run_phase(phase, first, last, report, deadline):
-                    return False
+                    return self.step == self.config.steps
                 first = last
         finally:
             self.save()
@@ -125,14 +136,26 @@ class Trainer:
         deadline: float | None,
     ) -> bool:
         config = self.config
-        train = TrainStep(self.stage, self._optimisers, clip=config.clip, device=self._device)
+        train = TrainStep(
+            self.stage,
+            self._optimisers,
+            clip=config.clip,
+            device=self._device,
+            ranks=self._ranks,
+        )
         data = DialogueBatches(self._encode, phase.shape, phase.mix, config.seed)
-        source = batches(data, range(self.step, last), workers=self._workers)
+        share, micro = config.micro_batches // self._ranks, config.micro_batches
+        mine = [
+            step * micro + self._rank * share + part
+            for step in range(self.step, last)
+            for part in range(share)
+        ]
+        source = batches(data, mine, workers=self._workers)
         since, counted, saved = time.monotonic(), 0, time.monotonic()
-        for batch in source:
+        while self.step < last:
             factor = trapezoid(self.step, config.steps, warmup=config.warmup, decay=config.decay)
             self._lr.fill_(config.lr * factor)
-            output = train(batch)
+            output = train([next(source) for _ in range(share)])
             self.step += 1
             counted += 1
             if self.step % self._log_every == 0 or self.step == last:
@@ -147,11 +170,26 @@ class Trainer:
                 if now - saved > self._save_every:
                     self.save()
                     saved = now
-                if deadline is not None and now > deadline:
-                    return False
+            # Ranks have to agree, which costs a synchronisation: only where there is one anyway.
+            reported = self.step % self._log_every == 0
+            if (reported or self._ranks == 1) and self._over(deadline):
+                return False
         return True
 
+    def _over(self, deadline: float | None) -> bool:
+        """Whether the time is up, the same answer on every rank."""
+        if deadline is None:
+            return False
+        late = time.monotonic() > deadline
+        if self._ranks == 1:
+            return late
+        votes = torch.tensor(float(late), device=self._device)
+        torch.distributed.all_reduce(votes)
+        return votes.item() > 0
+
     def _log(self, progress: Progress) -> None:
+        if self._rank:
+            return
         line = {
             "step": progress.step,
             "loss": round(progress.loss, 5),
@@ -168,6 +206,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write everything that the next step depends on; the file is replaced atomically."""
+        if self._rank:
+            return
         state: dict[str, Any] = {
             "step": self.step,
             "model": self.stage.model.state_dict(),

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._frame import Frame
+from ._line import Line
 from ._turn import Phase, Turn
 from .errors import ClosedError, InteractionCancelled
 from .events import (
@@ -45,6 +46,7 @@ class Answering(Frame):
         super().__init__(engine, run_id)
         self.active: dict[Turn, None] = {}
         """The interactions that hold a lease, oldest first."""
+        self.line = Line()
         self.keys_under_way: set[str] = set()
 
     def dispatch(self) -> None:
@@ -186,7 +188,7 @@ class Answering(Frame):
             phase = "queued"
             self.engine.unreserve()
             if not turn.leased:
-                turn.channel.pending.remove(turn)
+                self.line.remove(turn)
         event = Cancelled(
             **self.head(turn),
             phase=phase,
@@ -202,7 +204,7 @@ class Answering(Frame):
         if turn.phase is Phase.QUEUED:
             self.engine.unreserve()
             if not turn.leased:
-                turn.channel.pending.remove(turn)
+                self.line.remove(turn)
         info = ErrorInfo.of(error)
         event = Failed(**self.head(turn), error=info, phase=stage, retryable=True)
         self.emit(turn, event)

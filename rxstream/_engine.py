@@ -8,15 +8,17 @@ import time
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from ._batches import batched, check_size, split
 from ._turn import Phase, Turn
+from ._updates import Updates
 from .errors import ClosedError, ForkedRuntimeError
 from .lanes import SchedulerLane, refuse_to_wait
 from .scheduling import Load, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from .events import Event
     from .lanes import Lanes
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from .model import ReactiveModel
     from .store import Store
 
-A = TypeVar("A")
-R = TypeVar("R")
 logger = logging.getLogger("rxstream")
 
 
@@ -48,21 +48,19 @@ class Engine:
         if lanes.inline or isinstance(lanes.decode, SchedulerLane):
             self.time_ns = lambda: int(self.now() * 1e9)
         # Counted by the lanes
-        self.iterations = self.steps = self.tokens = self.prefills = self.updates = 0
+        self.iterations = self.steps = self.tokens = self.prefills = 0
         self._shared_lane = lanes.memory is lanes.decode
+        self._updates = Updates(self, shares_lane=self._shared_lane)
         self._max_queued, self._queued = max_queued, 0
         self._lock = threading.Lock()
         # Handed over by other threads; the lanes move them to the lists below.
         self._admitted: deque[Turn] = deque()
-        self._update_requests: deque[Turn] = deque()
-        self._kicked = self._kicked_memory = False
+        self._kicked = False
         self._saves: deque[Callable[[], object]] = deque()
         self._saving = False
         # Of the decode lane
         self._waiting: list[Turn] = []
         self._running: list[Turn] = []
-        # Of the memory lane
-        self._updates: list[Turn] = []
 
     # From any thread
 
@@ -82,6 +80,11 @@ class Engine:
         """Raise BackpressureDeadlock on a lane, where opening a memory would wait for another."""
         if not self.lanes.inline:
             refuse_to_wait(*self.lanes.all(), what="opening a memory")
+
+    @property
+    def updates(self) -> int:
+        """Batches of memory updates so far."""
+        return self._updates.batches
 
     @property
     def queued(self) -> int:
@@ -112,12 +115,7 @@ class Engine:
 
     def update(self, turn: Turn) -> None:
         """Compute its memory update, batched with others."""
-        self._update_requests.append(turn)
-        if self._shared_lane:
-            self.kick()
-        elif not self._kicked_memory:
-            self._kicked_memory = True
-            self.on_memory(self._iterate_memory)
+        self._updates.add(turn)
 
     def kick(self) -> None:
         """Make the decode lane look again. A redundant kick costs one empty iteration."""
@@ -162,7 +160,7 @@ class Engine:
         runnable = self._runnable()
         if runnable:
             self._step(runnable)
-        if self._waiting or (self._shared_lane and (self._updates or self._update_requests)):
+        if self._waiting or (self._shared_lane and self._updates):
             self._plan()
         if self._can_go_on():
             self.kick()
@@ -173,7 +171,7 @@ class Engine:
                 return True
         if self._waiting and len(self._running) < self.model.max_batch:
             return True
-        return self._shared_lane and bool(self._updates)
+        return self._shared_lane and bool(self._updates.waiting)
 
     def _runnable(self) -> list[Turn]:
         runnable = []
@@ -198,7 +196,7 @@ class Engine:
         self.steps += 1
         try:
             drafts = self.model.step([turn.decoding for turn in turns])
-            _check_size("step", turns, drafts)
+            check_size("step", turns, drafts)
         except Exception as error:
             # A step is not pure, so nobody can be tried again, and nobody can be blamed alone.
             for turn in turns:
@@ -223,22 +221,21 @@ class Engine:
 
     def _plan(self) -> None:
         self._waiting = [turn for turn in self._waiting if turn.phase is Phase.QUEUED]
-        if self._shared_lane:
-            self._collect_updates()
+        updates = self._updates.collect() if self._shared_lane else []
         load = Load(
             now=self.now(),
             running=len(self._running),
             free=max(0, self.model.max_batch - len(self._running)),
             prefills=self._waiting,
-            updates=self._updates if self._shared_lane else (),
+            updates=updates,
         )
         plan = self.policy.plan(load)
-        prefills, self._waiting = _split(self._waiting, plan.prefills)
+        prefills, self._waiting = split(self._waiting, plan.prefills)
         if prefills:
             self._prefill(prefills)
         if self._shared_lane:
-            updates, self._updates = _split(self._updates, plan.updates)
-            self._update(updates)
+            chosen, self._updates.waiting = split(updates, plan.updates)
+            self._updates.run(chosen)
 
     def _prefill(self, turns: list[Turn]) -> None:
         begun = []
@@ -250,7 +247,7 @@ class Engine:
         if not begun:
             return
         self.prefills += 1
-        outcomes = _batched("start", self.model.start, [request for _, request in begun])
+        outcomes = batched("start", self.model.start, [request for _, request in begun])
         for (turn, _), (decoding, error) in zip(begun, outcomes, strict=True):
             if error is not None:
                 turn.machine.fail(turn, error, "prefill")
@@ -258,49 +255,6 @@ class Engine:
                 # Over already? Then the next iteration releases it, on this lane like any other.
                 turn.decoding, turn.parked = decoding, False
                 self._running.append(turn)
-
-    # The memory lane, or the decode lane when the model is not thread-safe
-
-    def _iterate_memory(self) -> None:
-        self._kicked_memory = False
-        self._collect_updates()
-        updates, self._updates = self._updates, []
-        self._update(updates)
-
-    def _collect_updates(self) -> None:
-        while self._update_requests:
-            self._updates.append(self._update_requests.popleft())
-
-    def _update(self, turns: list[Turn]) -> None:
-        turns = [turn for turn in turns if turn.phase is Phase.UPDATING]
-        if not turns:
-            return
-        self.updates += 1
-        memories = {id(turn): turn.machine.memorizer.value for turn in turns}
-
-        def attend(encoded: Sequence[tuple[Turn, Any]]) -> list[Any]:
-            return self.model.attend(
-                [memories[id(turn)] for turn, _ in encoded], [code for _, code in encoded]
-            )
-
-        encoded: list[tuple[Turn, Any]] = []
-        interactions = [turn.completed for turn in turns]
-        for turn, (code, error) in zip(
-            turns, _batched("encode", self.model.encode, interactions), strict=True
-        ):
-            if error is not None:
-                turn.machine.memorizer.compute_failed(turn, error)
-            else:
-                encoded.append((turn, code))
-        if not encoded:
-            return
-        for (turn, _), (value, error) in zip(
-            encoded, _batched("attend", attend, encoded), strict=True
-        ):
-            if error is not None:
-                turn.machine.memorizer.compute_failed(turn, error)
-            else:
-                turn.machine.memorizer.computed(turn, value)
 
 
 def _full_log(turn: Turn) -> EventLog[Event] | None:
@@ -311,28 +265,3 @@ def _full_log(turn: Turn) -> EventLog[Event] | None:
         if log is not None and not log.ready():
             return log
     return None
-
-
-def _batched(
-    name: str, function: Callable[[Any], list[R]], batch: Sequence[A]
-) -> list[tuple[R | None, Exception | None]]:
-    """Call a pure batched function; when it raises, one by one, so that only the guilty fails."""
-    try:
-        results = function(batch)
-        _check_size(name, batch, results)
-        return [(result, None) for result in results]
-    except Exception as error:
-        if len(batch) == 1:
-            return [(None, error)]
-    return [_batched(name, function, [item])[0] for item in batch]
-
-
-def _check_size(name: str, asked: Sequence[object], given: Sequence[object]) -> None:
-    if len(asked) != len(given):
-        raise RuntimeError(f"model.{name} returned {len(given)} results for {len(asked)} requests")
-
-
-def _split(items: list[Turn], chosen: Sequence[int]) -> tuple[list[Turn], list[Turn]]:
-    taken = set(chosen)
-    rest = [item for i, item in enumerate(items) if i not in taken]
-    return [items[i] for i in chosen], rest

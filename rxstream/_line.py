@@ -39,14 +39,21 @@ class Line:
     def __init__(self) -> None:
         self._channels: dict[Channel, None] = {}
         self._served = itertools.count(1)
+        self._length = 0
 
     def __bool__(self) -> bool:
-        return any(channel.pending for channel in self._channels)
+        return self._length > 0  # also asked without the lock
 
     def add(self, turn: Turn) -> None:
         """A new query, behind those of its conversation."""
+        self._length += 1
         turn.channel.pending.append(turn)
         self._channels[turn.channel] = None
+
+    def remove(self, turn: Turn) -> None:
+        """It waits no longer."""
+        self._length -= 1
+        turn.channel.pending.remove(turn)
 
     def take(self, before: float) -> Turn | None:
         """The next query that was asked before ticket ``before`` and whose conversation is free."""
@@ -64,5 +71,6 @@ class Line:
                 best = channel
         if best is None:
             return None
+        self._length -= 1
         best.served = next(self._served)
         return best.pending.popleft()

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ._answering import Answering
-from ._line import Channel, Line
 from ._memorize import Memorizer
 from ._turn import Phase, Turn
 from .errors import ClosedError, QueryRejected
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ._engine import Engine
+    from ._line import Channel
     from ._memorize import Start
 
 Isolation = Literal["serial", "snapshot"]
@@ -40,7 +40,6 @@ class Machine(Answering):
         super().__init__(engine, run_id)
         self.name, self.isolation, self.on_memory_failure = name, isolation, on_memory_failure
         self.channels: dict[str, Channel] = {}
-        self.line = Line()
         self.halted = False
         self.closing = self.closed = False
         self.tickets = itertools.count(1)

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
 import os
 import secrets
 import threading
 import time
-import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, get_args
 
 import anyio
 import anyio.to_thread
 
+from ._core import Core, OnLaneError, cores, dropped
 from ._engine import Engine
 from ._machine import Isolation, Machine, OnMemoryFailure
 from ._memorize import Durability
 from ._open import open_memory
 from ._promise import Pending
-from ._wake import elsewhere
 from .errors import ClosedError, VersionConflict
-from .hooks import report
 from .lanes import Lanes, call, refuse_to_wait
 from .memory import ShortTermMemory
 from .scheduling import Greedy, Policy
@@ -39,120 +35,6 @@ if TYPE_CHECKING:
     from .store import Store
 
 M = TypeVar("M")
-logger = logging.getLogger("rxstream")
-
-
-class _Core:
-    """What must be shut down. It does not refer to the Runtime: a dropped one is noticed."""
-
-    def __init__(self, engine: Engine, owns_store: bool) -> None:
-        self.engine, self.owns_store = engine, owns_store
-        self.lock = threading.Lock()
-        self.machines: dict[str, Machine] = {}
-        self.closing = False
-        self.closed: Pending[bool] = Pending()
-
-    def close(self, grace: float | None, drain: bool) -> bool:
-        with self.lock:
-            first, self.closing = not self.closing, True
-            machines = list(self.machines.values())
-        if not first:
-            return self.closed.result(grace)
-        engine, whole = self.engine, True
-        try:
-            ends = None if grace is None else time.monotonic() + grace
-            for machine in machines:
-                machine.close(drain=drain)
-            for machine in machines:
-                idle: Pending[None] = Pending()
-                machine.when_idle(lambda idle=idle: idle.resolve(None))  # type: ignore[misc]
-                if not self._wait(idle, ends):
-                    whole = False
-                    logger.warning("memory %r was still busy when the grace ended", machine.name)
-                    machine.abandon(ClosedError("the runtime was closed"))
-            for machine in machines:
-                try:
-                    if not self._wait(machine.memorizer.persister.flush(), ends):
-                        whole = False
-                        logger.warning("memory %r was not stored in time", machine.name)
-                except Exception as error:
-                    whole = False
-                    logger.warning(
-                        "version %d of memory %r could not be stored (%s); its interaction log has "
-                        "what the next start needs",
-                        machine.memorizer.version,
-                        machine.name,
-                        error,
-                    )
-            for machine in machines:
-                machine.shut()
-            if self.owns_store:
-                engine.on_io(engine.store.close)
-            engine.lanes.run()
-            late = engine.lanes.close(_left(ends))
-            if late:
-                whole = False
-                logger.warning("lanes still busy at the end: %s", ", ".join(late))
-        finally:
-            self.closed.resolve(whole)
-        return whole
-
-    def _wait(self, pending: Pending[Any], ends: float | None) -> bool:
-        self.engine.lanes.run()
-        done = threading.Event()
-        pending.when_done(done.set)
-        if not done.wait(0.0 if self.engine.lanes.inline else _left(ends)):
-            return False
-        pending.result()
-        return True
-
-
-def _left(ends: float | None) -> float | None:
-    return None if ends is None else max(0.0, ends - time.monotonic())
-
-
-_cores: weakref.WeakSet[_Core] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for core in list(_cores):
-        core.engine.forked = True
-
-
-def _at_exit() -> None:
-    for core in list(_cores):
-        if not core.engine.forked and not core.closing:
-            core.close(5.0, False)
-
-
-def _dropped(core: _Core) -> None:
-    # A finaliser may interrupt any thread anywhere: no locks here, so closing happens elsewhere.
-    if not core.closing and not core.engine.forked:
-        warnings.warn(
-            "a Runtime was dropped without being closed; use 'with Runtime(...)'",
-            ResourceWarning,
-            stacklevel=2,
-        )
-        elsewhere(lambda: core.close(30.0, False))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)
-
-
-class _OnLaneError:
-    """What a lane does with an error that nobody handled: report it, and go on."""
-
-    def __init__(self) -> None:
-        self.core: weakref.ref[_Core] | None = None
-
-    def __call__(self, error: BaseException) -> None:
-        report(error)
-        core = self.core() if self.core is not None else None
-        if core is not None and not isinstance(error, Exception):
-            # Somebody wants the program to end, which a lane cannot do: it ends the runtime.
-            elsewhere(lambda: core.close(30.0, False))
 
 
 class Runtime(Generic[M]):
@@ -182,8 +64,8 @@ class Runtime(Generic[M]):
         """``store`` is an address such as ``sqlite:///path`` (closed with the runtime), or a store
         (left open); None keeps memories only while the runtime lives.
 
-        ``durability`` says when a version is stored; the interaction log is always written
-        first, so no setting loses an interaction that was acknowledged. ``sync``: before ``MemoryUpdated``.
+        ``durability`` says when a version is stored; the interaction log is always written first,
+        so that no setting loses what was acknowledged. ``sync``: before ``MemoryUpdated``.
         ``async``: in the background, only the newest. ``close``: on ``flush`` and at the end.
         ``policy`` orders the work, ``max_queued`` bounds the queries waiting in all memories,
         ``grace`` bounds closing. ``lanes`` are for tests (see ``rxstream.testing.Lab``).
@@ -197,18 +79,17 @@ class Runtime(Generic[M]):
             raise ValueError(f"the model's max_batch must be >= 1, not {model.max_batch}")
         owns = store is None or isinstance(store, str)
         opened = MemoryStore() if store is None else open_store(store)
-        on_error = _OnLaneError()
+        on_error = OnLaneError()
         if lanes is None:
             lanes = Lanes.threads(thread_safe=model.thread_safe, on_error=on_error)
         engine = Engine(model, opened, lanes, policy or Greedy(), max_queued=max_queued)
         self._durability, self._grace = durability, grace
-        self._core = core = _Core(engine, owns)
+        self._core = core = Core(engine, owns)
         self._memories: dict[str, ShortTermMemory[M]] = {}
         self._opening: dict[str, Pending[None]] = {}
-        self._run_id = secrets.token_hex(6)
         on_error.core = weakref.ref(core)
-        _cores.add(core)
-        weakref.finalize(self, _dropped, core).atexit = False
+        cores.add(core)
+        weakref.finalize(self, dropped, core).atexit = False
 
     def __repr__(self) -> str:
         state = "closed" if self._core.closing else "open"
@@ -253,30 +134,39 @@ class Runtime(Generic[M]):
                 raise ValueError(
                     f"{option} must be one of {', '.join(kinds)}, not {asked[option]!r}"
                 )
-        while True:
-            with self._core.lock:
-                if self._core.closing:
-                    raise ClosedError("the runtime is closed")
-                found, other = self._memories.get(name), self._opening.get(name)
-                if found is None and other is None:
-                    self._opening[name] = mine = Pending[None]()
-                    break
-            if found is not None:
-                return _same(found, asked)
-            assert other is not None
-            engine.may_open()
-            done = threading.Event()
-            other.when_done(done.set)
-            done.wait()  # then look again: it is open now, or it is for us to try
+        found = self._claim(name)
+        if found is not None:
+            return _same(found, asked)
         try:
             engine.may_open()
             if isinstance(snapshot, (str, os.PathLike)):
                 snapshot = read_file(snapshot)
             return self._open(name, snapshot, "import", asked)
         finally:
+            self._unclaim(name)
+
+    def _claim(self, name: str) -> ShortTermMemory[M] | None:
+        """The memory that is open, or None: then nobody else opens it until ``_unclaim``."""
+        while True:
             with self._core.lock:
-                del self._opening[name]
-            mine.resolve(None)
+                if self._core.closing:
+                    raise ClosedError("the runtime is closed")
+                found, other = self._memories.get(name), self._opening.get(name)
+                if found is None and other is None:
+                    self._opening[name] = Pending()
+                    return None
+            if found is not None:
+                return found
+            assert other is not None
+            self._core.engine.may_open()
+            done = threading.Event()
+            other.when_done(done.set)
+            done.wait()  # then look again: it is open now, or it is for us to try
+
+    def _unclaim(self, name: str) -> None:
+        with self._core.lock:
+            mine = self._opening.pop(name)
+        mine.resolve(None)
 
     async def amemory(self, name: str, **options: Any) -> ShortTermMemory[M]:
         """``memory(...)`` without holding up the event loop."""
@@ -299,7 +189,7 @@ class Runtime(Generic[M]):
             start,
             isolation=asked["isolation"] or "serial",
             on_memory_failure=asked["on_memory_failure"] or "continue",
-            run_id=self._run_id,
+            run_id=secrets.token_hex(6),
         )
         memory = ShortTermMemory(self, machine)
         with core.lock:
@@ -317,17 +207,45 @@ class Runtime(Generic[M]):
         engine = self._core.engine
         check_key(name)
         engine.may_open()
-        if name in self._memories or call(engine.lanes.io, lambda: engine.store.head(name)):
-            raise VersionConflict(
-                name, None, call(engine.lanes.io, lambda: engine.store.head(name))
-            )
         machine = memory._machine
         asked = {
             "durability": machine.memorizer.durability,
             "isolation": machine.isolation,
             "on_memory_failure": machine.on_memory_failure,
         }
-        return self._open(name, memory.snapshot(), "fork", asked)
+        if self._claim(name) is not None:
+            raise VersionConflict(name, None, self._memories[name].version)
+        try:
+            known = call(engine.lanes.io, lambda: engine.store.head(name))
+            if known is not None:
+                raise VersionConflict(name, None, known)
+            return self._open(name, memory.snapshot(), "fork", asked)
+        finally:
+            self._unclaim(name)
+
+    def release(self, name: str, *, grace: float | None = None, drain: bool = True) -> bool:
+        """Close one memory, as ``close`` does all: for programs that open very many.
+
+        ``runtime.memory(name)`` opens it again from the store, so use this with a store that is
+        kept. Nothing happens when it is not open. Raises BackpressureDeadlock on a lane.
+        """
+        core = self._core
+        core.engine.check()
+        core.engine.may_open()
+        with core.lock:
+            memory = self._memories.get(name)
+            if memory is None or core.closing:
+                return True
+            del self._memories[name]
+            self._opening[name] = Pending()
+        try:
+            grace = self._grace if grace is None else grace
+            ends = None if grace is None else time.monotonic() + grace
+            return core.end([memory._machine], ends, drain)
+        finally:
+            with core.lock:
+                core.machines.pop(name, None)
+            self._unclaim(name)
 
     # Watching and closing
 

@@ -7,37 +7,27 @@ metadata.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import os
-import re
 import struct
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from . import _files, tensorfile
+from . import _snapshot_metadata as _metadata
+from ._snapshot_metadata import FORMAT, FORMAT_VERSION
 from .errors import SnapshotCorrupt, SnapshotError, SnapshotIncompatible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT = "rxstream.stm"
-FORMAT_VERSION = 1
-
 Kind = Literal["init", "update", "import", "fork", "restore"]
 MAX_NUMBER = 1 << 53
 """Largest version or log position: exact in every store and every language."""
-
-_NUMBER = re.compile("0|[1-9][0-9]{0,18}")
-_OWN_FIELDS = frozenset(
-    "format format_version min_reader memory version fingerprint kind log_seq parent created_at "
-    "applied_keys contains_user_data writer digest".split()
-)
 
 
 @cache
@@ -83,7 +73,7 @@ class Snapshot:
             raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, not {self.kind!r}")
         if not isinstance(self.state, bytes | bytearray | memoryview):
             raise ValueError(f"state must be bytes, not {type(self.state).__name__}")
-        if reserved := _OWN_FIELDS & self.metadata.keys():
+        if reserved := _metadata.NAMES & self.metadata.keys():
             raise ValueError(f"metadata must not use the reserved name {min(reserved)!r}")
         object.__setattr__(self, "state", bytes(self.state))
         object.__setattr__(self, "applied_keys", tuple(self.applied_keys))
@@ -94,19 +84,24 @@ class Snapshot:
             raise ValueError(f"created_at is out of range: {self.created_at}") from exc
         object.__setattr__(self, "created_at", moment.timestamp())
         for name, text in [
-            *_describe(self).items(),
+            *_metadata.describe(self).items(),
             *(("applied_keys", key) for key in self.applied_keys),
         ]:
             if not _is_utf8(name) or not _is_utf8(text):
                 raise ValueError(f"{name!r} must be text that can be encoded as UTF-8")
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """``sha256:<hex>`` over the tensors and everything said about them: the identity.
 
         Raises ``SnapshotCorrupt`` when ``state`` is not a safetensors file.
         """
-        return _digest(_parse_state(self.state), _describe(self))
+        # Not functools.cached_property: its lock, in Python 3.11, would be inherited by a fork.
+        cached = self.__dict__.get("_digest")
+        if cached is None:
+            cached = _metadata.digest(_parse_state(self.state), _metadata.describe(self))
+            object.__setattr__(self, "_digest", cached)
+        return str(cached)
 
 
 def pack(snapshot: Snapshot) -> bytes:
@@ -117,7 +112,7 @@ def pack(snapshot: Snapshot) -> bytes:
     """
     file = _parse_state(snapshot.state)
     data = tensorfile.build(
-        file.tensors, {**_describe(snapshot), "digest": snapshot.digest}, file.body
+        file.tensors, {**_metadata.describe(snapshot), "digest": snapshot.digest}, file.body
     )
     header = struct.unpack_from("<Q", data)[0]
     if header > tensorfile.MAX_HEADER_BYTES:
@@ -144,9 +139,9 @@ def unpack(data: bytes, *, fingerprint: str | None = None) -> Snapshot:
             "export the memory again with rxstream"
         )
     recorded = found.pop("digest", "")
-    whole = file.compact and recorded == _digest(file, found)
+    whole = file.compact and recorded == _metadata.digest(file, found)
     needs = found.get("min_reader", "")
-    if _NUMBER.fullmatch(needs) and int(needs) > FORMAT_VERSION:
+    if _metadata.NUMBER.fullmatch(needs) and int(needs) > FORMAT_VERSION:
         raise SnapshotIncompatible(
             f"snapshot needs a reader of format {needs}, this one reads {FORMAT_VERSION}; "
             "upgrade rxstream"
@@ -203,47 +198,11 @@ def _header_too_long(start: bytes) -> bool:
     return len(start) == 8 and struct.unpack("<Q", start)[0] > tensorfile.MAX_HEADER_BYTES
 
 
-def _describe(snapshot: Snapshot) -> dict[str, str]:
-    moment = datetime.fromtimestamp(snapshot.created_at, UTC).replace(tzinfo=None)
-    return {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "min_reader": "1",
-        "memory": snapshot.memory_id,
-        "version": str(snapshot.version),
-        "fingerprint": snapshot.fingerprint,
-        "kind": snapshot.kind,
-        "log_seq": str(snapshot.log_seq),
-        "parent": snapshot.parent_digest,
-        "created_at": moment.isoformat(timespec="microseconds") + "Z",
-        "applied_keys": json.dumps(snapshot.applied_keys, ensure_ascii=False),
-        "contains_user_data": "true" if snapshot.contains_user_data else "false",
-        "writer": snapshot.writer,
-        **dict(sorted(snapshot.metadata.items())),
-    }
-
-
 def _restore(found: dict[str, str], state: bytes) -> Snapshot:
     try:
-        if not all(_NUMBER.fullmatch(found[name]) for name in ("version", "log_seq")):
-            raise ValueError("a number is not written as one")
-        fields: dict[str, Any] = {
-            "memory_id": found["memory"],
-            "version": int(found["version"]),
-            "fingerprint": found["fingerprint"],
-            "state": state,
-            "log_seq": int(found["log_seq"]),
-            "parent_digest": found["parent"],
-            "applied_keys": tuple(json.loads(found["applied_keys"])),
-            "created_at": datetime.fromisoformat(found["created_at"]).timestamp(),
-            "kind": found["kind"],
-            "metadata": {name: found[name] for name in found.keys() - _OWN_FIELDS},
-            "contains_user_data": found["contains_user_data"] == "true",
-            "writer": found["writer"],
-        }
-        snapshot = Snapshot(**fields)
+        snapshot = Snapshot(**_metadata.parse(found), state=state)
         # What is read must be written again to the same bytes, or the digest would change with it.
-        written = _describe(snapshot) | {"format_version": found["format_version"]}
+        written = _metadata.describe(snapshot) | {"format_version": found["format_version"]}
         written["min_reader"] = found["min_reader"]
         if written != found:
             raise ValueError("a field is not written in its one form")
@@ -262,17 +221,6 @@ def _parse_state(state: bytes) -> tensorfile.TensorFile:
     if file.metadata is not None:
         raise SnapshotCorrupt("the state of a snapshot must not have metadata; dump tensors only")
     return file
-
-
-def _digest(file: tensorfile.TensorFile, described: Mapping[str, str]) -> str:
-    tensors = {name: [t.dtype, t.shape, t.start, t.end] for name, t in file.tensors.items()}
-    canonical = json.dumps(
-        {"metadata": dict(described), "tensors": tensors}, sort_keys=True, separators=(",", ":")
-    ).encode("ascii")
-    total = hashlib.sha256(struct.pack("<Q", len(canonical)))
-    total.update(canonical)
-    total.update(file.body)
-    return f"sha256:{total.hexdigest()}"
 
 
 def _is_utf8(text: object) -> bool:

@@ -46,7 +46,7 @@ def load_model(folder: Path | str, *, device: torch.device | str = "cpu") -> Rea
         raise CheckpointError(f"model folder {folder} has no {WEIGHTS_FILE}; copy the weights into it")
     try:
         weights = load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, KeyError) as error:  # KeyError: a dtype unknown to torch
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
     with torch.device("meta"):
         model = ReactiveTransformer(config)
@@ -98,7 +98,7 @@ def load_memory(data: bytes, config: RxtConfig) -> Tensor:
     """
     try:
         tensors = load(data)
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"memory cannot be read as safetensors: {error}") from error
     if set(tensors) != {"stm"}:
         raise CheckpointError(f"a memory file holds one tensor 'stm', found {sorted(tensors)}")
@@ -108,6 +108,9 @@ def load_memory(data: bytes, config: RxtConfig) -> Tensor:
             f"memory has shape {tuple(memory.shape)} (layers, slots, width), "
             f"the model needs {config.memory_shape}"
         )
-    if not memory.dtype.is_floating_point or not memory.isfinite().all():
-        raise CheckpointError("memory holds values that are not finite numbers")
-    return memory.float()
+    if not memory.dtype.is_floating_point:
+        raise CheckpointError(f"memory holds {memory.dtype}, not floating-point numbers")
+    memory = memory.float()
+    if not memory.isfinite().all():
+        raise CheckpointError("memory holds values that are not finite float32 numbers")
+    return memory

@@ -20,7 +20,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .errors import ConfigError
 
@@ -28,11 +28,24 @@ MemoryVariant = Literal[
     "simple", "self", "interlayer", "self-interlayer", "grouped-self-interlayer", "delta"
 ]
 GateKind = Literal["none", "static", "elementwise", "linear", "channel"]
+GateActivation = Literal["sigmoid", "tanh"]
 
 
 def _require(ok: bool, message: str) -> None:
     if not ok:
         raise ConfigError(message)
+
+
+def _require_positive(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        _require(whole and value >= 1, f"{name} must be a whole number >= 1, got {value!r}")
+
+
+def _require_one_of(config: Any, name: str, choices: Any) -> None:
+    value, known = getattr(config, name), get_args(choices)
+    _require(value in known, f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +56,8 @@ class AttentionConfig:
     num_kv_heads: int
 
     def __post_init__(self) -> None:
+        _require_positive(self, "num_query_heads", "num_kv_heads")
         q, kv = self.num_query_heads, self.num_kv_heads
-        _require(q >= 1 and kv >= 1, f"head counts must be >= 1, got {q} query and {kv} kv heads")
         _require(
             q % kv == 0,
             f"num_query_heads={q} must be a multiple of num_kv_heads={kv}",
@@ -66,7 +79,7 @@ class MemoryConfig:
     gate: GateKind = "linear"
     """Residual gate: "static", "elementwise", "linear" as published; "channel" is a gate for each
     slot and channel from [old; update]; "none" adds the update."""
-    gate_activation: Literal["sigmoid", "tanh"] = "sigmoid"
+    gate_activation: GateActivation = "sigmoid"
     gate_init: float = 3.0
     """Initial gate weight of the published gates; initial bias of "channel" (negative keeps)."""
     slot_ids: bool = False
@@ -77,8 +90,10 @@ class MemoryConfig:
     """The initial memory is a parameter; else drawn from N(0, 1) with a fixed seed."""
 
     def __post_init__(self) -> None:
-        _require(self.num_slots >= 1, f"num_slots must be >= 1, got {self.num_slots}")
-        _require(self.num_heads >= 1, f"memory num_heads must be >= 1, got {self.num_heads}")
+        _require_positive(self, "num_slots", "num_heads", "num_groups")
+        _require_one_of(self, "variant", MemoryVariant)
+        _require_one_of(self, "gate", GateKind)
+        _require_one_of(self, "gate_activation", GateActivation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +123,22 @@ class RxtConfig:
     """RMSNorm before the head."""
 
     def __post_init__(self) -> None:
-        _require(self.vocab_size >= 1, f"vocab_size must be >= 1, got {self.vocab_size}")
-        _require(self.num_layers >= 1, f"num_layers must be >= 1, got {self.num_layers}")
+        _require_positive(
+            self, "vocab_size", "embed_dim", "num_layers", "head_dim", "ff_dim", "max_seq_len"
+        )
+        if self.encoder_ff_dim is not None:
+            _require_positive(self, "encoder_ff_dim")
         _require(self.head_dim % 2 == 0, f"head_dim must be even for RoPE, got {self.head_dim}")
         heads = self.memory.num_heads
         _require(
             self.embed_dim % heads == 0,
             f"embed_dim={self.embed_dim} must be a multiple of memory num_heads={heads}",
+        )
+        # Memory keys and queries are rotated by the same table as those of self-attention.
+        _require(
+            self.memory.variant == "delta" or self.embed_dim == heads * self.head_dim,
+            f"embed_dim={self.embed_dim} must be memory num_heads={heads} "
+            f"times head_dim={self.head_dim}",
         )
         groups = self.memory.num_groups
         _require(

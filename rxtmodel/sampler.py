@@ -54,8 +54,7 @@ def keep_probable(logits_V: Tensor, config: SamplerConfig) -> Tensor:
     if config.top_p < 1:
         ordered, index = logits_V.sort(descending=True)
         probabilities = ordered.softmax(-1)
-        before = probabilities.cumsum(-1) - probabilities
-        logits_V = logits_V.scatter(
-            -1, index, ordered.masked_fill(before >= config.top_p, -torch.inf)
-        )
+        dropped = probabilities.cumsum(-1) - probabilities >= config.top_p
+        dropped[0] = False
+        logits_V = logits_V.scatter(-1, index, ordered.masked_fill(dropped, -torch.inf))
     return logits_V

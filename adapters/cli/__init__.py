@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .chat import add_parser as add_chat
 from .evaluate import add_parser as add_eval
-from .failure import DEBUG, CommandError, log_to_stderr, one_line
+from .failure import DEBUG, CommandError, one_line
 from .train import add_parser as add_train
 from .version import add_parser as add_version
 
@@ -30,7 +30,6 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``rxt`` and return its exit status: 0, 1 for an error, 2 for wrong usage."""
     args = build_parser().parse_args(argv)
-    log_to_stderr()
     try:
         return int(args.run(args))
     except KeyboardInterrupt:

@@ -57,7 +57,9 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Open the conversation and talk, until stdin ends or the user leaves."""
     from . import pipe, session
+    from .failure import log_to_stderr
 
+    log_to_stderr()
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     if interactive:
         print("loading …", end="\r", flush=True)

@@ -35,6 +35,7 @@ def add_parser(commands: Commands) -> None:
         help="own: live with the answers the model gives; gold: with the right ones",
     )
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=positive, default=256, help="dialogues at once (256)")
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), metavar="FOLDER")
     parser.set_defaults(run=run)
 
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         mode=args.mode,
         max_distance=args.max_distance,
         only=args.suite,
+        batch=args.batch,
         report=report,
     )
     if not table.rows:

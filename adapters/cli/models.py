@@ -35,12 +35,14 @@ def open_rxt(name: str | None, *, device: str = "cpu") -> RxtAdapter:
 def open_fake(options: str) -> ReactiveModel[Any]:
     """``rxstream.testing.FakeModel``, with options such as ``step=0.05,attend=1,fingerprint=b``.
 
-    ``step`` and ``attend`` are seconds that a call of the model takes.
+    ``step`` and ``attend`` are seconds that a call takes; ``fail=step`` makes every such call fail.
     """
     from rxstream.testing import FakeModel
 
     chosen = dict(option.split("=", 1) for option in options.split(",") if option)
     model = FakeModel(fingerprint=chosen.pop("fingerprint", "fake"))
+    if broken := chosen.pop("fail", ""):
+        model.fail(broken, RuntimeError("the model is broken"), times=1_000)
     for method, seconds in chosen.items():
         model.on(method, lambda _, wait=float(seconds): time.sleep(wait))
     return model

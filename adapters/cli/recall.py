@@ -74,11 +74,16 @@ def measure(
     mode: Literal["own", "gold"] = "own",
     max_distance: int = 64,
     only: str = "",
+    batch: int = 256,
     report: Callable[[Row], None] = lambda _: None,
 ) -> Table:
     """Run the cells whose suite starts with ``only``; ``questions`` a cell over all seeds."""
     evaluation = RecallEvaluation(
-        adapter.model, adapter.tokenizer.encode, adapter.tokenizer.decode, mode=mode
+        adapter.model,
+        adapter.tokenizer.encode,
+        adapter.tokenizer.decode,
+        mode=mode,
+        batch=batch,
     )
     table = Table(model=adapter.fingerprint, mode=mode, seeds=list(seeds))
     each = math.ceil(questions / len(seeds))

@@ -19,6 +19,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from rxstream.errors import RxStreamError
 
 from .failure import CommandError, one_line
+from .session import LEAVING
 from .terminal_text import open_history, printable, wrapped
 
 if TYPE_CHECKING:
@@ -62,26 +63,38 @@ class Terminal:
             history=open_history(),
             erase_when_done=True,
         )
+        self._prompt.default_buffer.on_text_changed += self._disarm
 
     async def run(self) -> None:
-        """Prompt until left; then let the answer under way be remembered as far as it came."""
+        """Prompt until left; then wait until what was answered so far is remembered."""
         worker = asyncio.create_task(self._work())
+        worker.add_done_callback(self._worker_ended)
         with suppress(Leave):
             while not self._left:
                 try:
                     line = await self._prompt.prompt_async()
                 except EOFError:
                     line = "/quit"
-                self._interrupted = False
+                self._disarm()
                 if line.strip():
                     self._waiting.append(line)
                     self._lines.put_nowait(line)
-        worker.cancel()
-        with suppress(asyncio.CancelledError):
-            await worker
         self._stop()
-        if self._current is not None:
-            print(REMEMBERING)
+        if self._current is None:
+            worker.cancel()
+        await asyncio.wait({worker}, timeout=LEAVING)
+        if worker.done() and not worker.cancelled():
+            worker.result()  # a bug in it shows
+
+    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
+        """A bug in the worker must end the chat, not leave a prompt that nobody answers."""
+        if not worker.cancelled() and worker.exception() is not None:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._left = True
+        if self._prompt.app.is_running:
+            self._prompt.app.exit(exception=Leave())
 
     async def _work(self) -> None:
         while not self._left:
@@ -102,9 +115,7 @@ class Terminal:
     async def _command(self, line: str) -> None:
         note = await asyncio.to_thread(self._chat.command, line)
         if note.leave:
-            self._left = True
-            if self._prompt.app.is_running:
-                self._prompt.app.exit(exception=Leave())
+            self._leave()
         else:
             await self._show(f"{PROMPT}{line}\n{note.text}")
 
@@ -119,9 +130,14 @@ class Terminal:
             elif event.kind == "answer_completed":
                 self._partial, self._status = "", REMEMBERING
                 stopped = " [stopped]" if event.finish_reason == "stopped" else ""
-                await self._show(printable(event.text) + stopped)
+                columns, _ = shutil.get_terminal_size()
+                lines = wrapped(printable(event.text.rstrip()) + stopped, columns)
+                await self._show("\n".join([*lines, REMEMBERING] if self._left else lines))
             elif event.kind == "cancelled":
                 await self._show("[stopped]")
+
+    def _disarm(self, *_: object) -> None:
+        self._interrupted = False
 
     def _stop(self) -> None:
         """Be content with what was answered so far; give up what was not begun."""
@@ -137,7 +153,7 @@ class Terminal:
         columns, rows = shutil.get_terminal_size()
         answer = wrapped(printable(self._partial), columns) if self._partial else []
         waiting = [f"{PROMPT}{printable(line)}"[: columns - 12] for line in self._waiting]
-        status = "Ctrl-C again leaves" if self._interrupted else self._status
+        status = " ".join(filter(None, [self._status, self._interrupted * "Ctrl-C again leaves"]))
         dim = [f"{line} (waiting)" for line in waiting] + ([status] if status else [])
         return [
             ("", "".join(f"{line}\n" for line in answer[-max(1, rows - 3 - len(dim)) :])),
@@ -153,7 +169,7 @@ class Terminal:
         def interrupt(event: KeyPressEvent) -> None:
             typed = event.app.current_buffer
             if self._interrupted:
-                event.app.exit(exception=Leave())
+                self._leave()
             elif typed.text and self._current is None:
                 typed.reset()
             else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,25 +50,35 @@ def run(args: argparse.Namespace) -> int:
 
     if args.recipe not in RECIPES:
         raise CommandError(f"no recipe {args.recipe!r}; there are: {', '.join(RECIPES)}")
-    plots.check() if not args.no_plots else None
+    first = int(os.environ.get("RANK", "0")) == 0  # of the processes of torchrun, this one speaks
+    if not args.no_plots:
+        plots.check()
     folder: Path = args.out or Path("runs") / args.recipe
-    bar = import_tqdm()(unit="step", desc=args.recipe, dynamic_ncols=True)
+    bar = import_tqdm()(unit="step", desc=args.recipe, dynamic_ncols=True, disable=not first)
 
     def report(progress: Progress) -> None:
-        bar.total = progress.steps
+        if bar.total is None:
+            bar.total, bar.initial, bar.n = progress.steps, progress.step, progress.step
         bar.update(progress.step - bar.n)
         bar.set_postfix(loss=f"{progress.loss:.3f}", right=f"{progress.token_accuracy:.1%}")
 
-    with bar:
-        done = training.run(
-            args.recipe,
-            folder,
-            device=args.device,
-            workers=args.workers,
-            seed=args.seed,
-            seconds=args.minutes * 60 if args.minutes is not None else None,
-            report=report,
-        )
+    try:
+        with bar:
+            done = training.run(
+                args.recipe,
+                folder,
+                device=args.device,
+                workers=args.workers,
+                seed=args.seed,
+                seconds=args.minutes * 60 if args.minutes is not None else None,
+                report=report,
+            )
+    except KeyboardInterrupt:
+        if first:
+            print("saved; the same command goes on from here", file=sys.stderr)
+        raise
+    if not first:
+        return 0
     print(
         f"model: {folder / 'model'}" + ("" if done else " (unfinished; the same command goes on)")
     )

@@ -1,6 +1,7 @@
 """Synthetic dialogues: free wording in the queries, canonical sentences in the answers."""
 
-from .attributes import ATTRIBUTES, Attribute
+from .attributes import Attribute
+from .catalogue import ATTRIBUTES
 from .facts import Fact, Turn, is_held_out
 from .generator import Dialogue, Mix, probe, sample_dialogue
 from .owners import SELF, Owner, named, related

@@ -21,8 +21,8 @@ class Mix:
     ask: float = 0.25
     unknown: float = 0.06
     chat: float = 0.22
-    two_facts: float = 0.1
-    """Share of the tells that tell two facts."""
+    two_facts: float = 0.44
+    """How often a tell has two facts, where more than one is still to come: a sixth of all."""
     max_facts: int = 16
     """The facts aimed at are drawn log-uniformly from one to this many."""
     confusable: float = 0.6
@@ -134,11 +134,24 @@ def _turn(world: World, rng: Random, mix: Mix, target: int, turns_left: int) -> 
 def _tell(world: World, rng: Random, mix: Mix, missing: int) -> Turn:
     first = world.invent()
     if missing > 1 and rng.random() < mix.two_facts:
-        second = world.invent()
+        second = _second(world, rng, first)
         same = (first.owner, first.attribute) == (second.owner, second.attribute)
         if not same and world.fits(first, second):
             return world.tell(first, second)
     return world.tell(first)
+
+
+def _second(world: World, rng: Random, first: Fact) -> Fact:
+    """A fact to tell with another one: mostly of the same owner or about the same thing."""
+    draw = rng.random()
+    try:
+        if draw < 0.45:
+            return world.invent(owner=first.owner)
+        if draw < 0.65:
+            return world.invent(attribute=first.attribute)
+    except LookupError:
+        pass
+    return world.invent()
 
 
 def _remembered(world: World, rng: Random) -> Fact:

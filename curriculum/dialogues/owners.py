@@ -9,11 +9,12 @@ from .values import pick
 
 RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("her", ("sister", "sis")), ("his", ("brother", "bro")), ("her", ("mother", "mum", "mom")),
-    ("his", ("father", "dad")), ("her", ("grandmother", "grandma", "granny", "nan")),
+    ("his", ("father", "dad")), ("her", ("grandmother", "grandma", "granny", "gran", "nan")),
     ("his", ("grandfather", "grandpa", "grandad")), ("her", ("aunt", "auntie")),
     ("his", ("uncle",)), ("their", ("cousin",)), ("his", ("son",)), ("her", ("daughter",)),
     ("his", ("husband",)), ("her", ("wife",)), ("their", ("partner",)), ("her", ("girlfriend",)),
-    ("his", ("boyfriend",)), ("their", ("friend",)), ("their", ("best friend", "bestie")),
+    ("his", ("boyfriend",)), ("their", ("friend", "mate", "buddy")),
+    ("their", ("best friend", "bestie")),
     ("their", ("boss",)), ("their", ("neighbour", "neighbor")), ("their", ("teacher",)),
     ("their", ("doctor",)), ("their", ("dentist",)), ("their", ("colleague", "coworker")),
     ("their", ("flatmate", "roommate")), ("their", ("landlord",)), ("his", ("nephew",)),
@@ -24,9 +25,16 @@ RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("his", ("twin brother",)), ("her", ("twin sister",)), ("their", ("nurse",)),
     ("their", ("hairdresser",)), ("their", ("old friend",)), ("his", ("stepson",)),
     ("their", ("lawyer",)), ("her", ("little sister",)), ("his", ("big brother",)),
+    ("her", ("stepmother", "stepmum")), ("their", ("mechanic",)), ("their", ("trainer",)),
+    ("their", ("housemate",)), ("her", ("ex-wife",)), ("their", ("supervisor",)),
+    ("their", ("conductor",)), ("her", ("stepsister",)),
 )  # fmt: skip
+BARE = frozenset((
+    "mum", "mom", "dad", "grandma", "grandpa", "granny", "nan", "grandad", "gran", "sis", "auntie",
+))  # fmt: skip
+PRONOUNS = ("his", "his", "her", "her", "their")
 SELF_SHARE = 0.45
-NAMED_SHARE = 0.15
+NAMED_SHARE = 0.35
 MADE_UP_SHARE = 0.3
 
 
@@ -40,12 +48,27 @@ class Wording:
     pronoun: str
     said: str
     """The possessive in answers: "your", "Ann's", "your sister's"."""
+    apposed: tuple[str, ...] = ()
+    """The subject as name and relation apart: "Ann, my sister,"."""
+    bare: str = ""
+    """A family word that can stand without "my": "mum"."""
+
+    def barely(self, capital: bool) -> "Wording":
+        """The same without "my", as in "mum's car"."""
+        word = self.bare.capitalize() if capital else self.bare
+        return Wording(f"{word}'s", word, word, self.pronoun, self.said)
+
+    def gendered(self, pronoun: str) -> "Wording":
+        """The same, with this pronoun."""
+        return Wording(
+            self.possessive, self.subject, self.object, pronoun, self.said, self.apposed, self.bare
+        )
 
     def lower(self) -> "Wording":
         """The same, all in lower case."""
         return Wording(
             self.possessive.lower(), self.subject.lower(), self.object.lower(),
-            self.pronoun, self.said.lower(),
+            self.pronoun, self.said.lower(), tuple(map(str.lower, self.apposed)), self.bare,
         )  # fmt: skip
 
 
@@ -68,6 +91,9 @@ class Owner:
         return hash(self.name)
 
 
+THE = Wording("the", "I", "me", "the", "your")
+"""The user, of a thing that needs no "my": "the car keys"."""
+OUR = Wording("our", "we", "us", "our", "your")
 SELF = Owner("you", (Wording("my", "I", "me", "my", "your"),), ("you",), first_person=True)
 
 
@@ -81,7 +107,11 @@ def related(relation: str, name: str = "") -> Owner:
     pronoun, synonyms = next(entry for entry in RELATIONS if relation in entry[1])
     group = f"your {synonyms[0]}"
     if name:
-        full = _by_relation(f"{relation} {name}", pronoun)
+        whole = f"my {relation}"
+        full = Wording(
+            f"{whole} {name}'s", f"{whole} {name}", f"{whole} {name}", pronoun,
+            f"your {relation} {name}'s", (f"{name}, {whole},", f"{whole}, {name},"),
+        )  # fmt: skip
         shorter = (_by_relation(relation, pronoun), _by_name(name, pronoun))
         return Owner(f"your {relation} {name}", (full, *shorter), (group, name))
     others = [word for word in synonyms if word != relation]
@@ -111,4 +141,5 @@ def _by_name(name: str, pronoun: str = "their") -> Wording:
 
 def _by_relation(relation: str, pronoun: str) -> Wording:
     whole = f"my {relation}"
-    return Wording(f"{whole}'s", whole, whole, pronoun, f"your {relation}'s")
+    bare = relation if relation in BARE else ""
+    return Wording(f"{whole}'s", whole, whole, pronoun, f"your {relation}'s", (), bare)

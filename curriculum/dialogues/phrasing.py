@@ -1,20 +1,20 @@
 """Puts facts, changes and questions into words: template, lead-in, tail, punctuation, case."""
 
-from dataclasses import dataclass
 from random import Random
 
-from .attributes import Attribute
-from .owners import Wording
-from .templates import Forms, Template, Templates, article, sections
+from .decor import (
+    CHATTER,
+    MAX_TURN_LENGTH,
+    fits,
+    head_and_tail,
+    raised,
+    with_chatter,
+    with_head,
+)
+from .subject import Subject, typed
+from .templates import Forms, Template, sections
 from .values import pick
 
-MAX_WORDS = 24
-SLIPS = 0.05
-_SLANG = (
-    ("please", "pls"), ("what is", "whats"), ("you", "u"), ("don't", "dont"), ("I'm", "im"),
-    ("I am", "im"), ("where is", "wheres"), ("what's", "whats"), ("are", "r"),
-    ("is called", "called"),
-)  # fmt: skip
 _WRAP = sections("wrap")
 
 
@@ -34,40 +34,12 @@ ASK_LEADS, ASK_TAILS = _wrap("ask lead"), _wrap("ask tail")
 QUESTION_WRAPS, ORDER_WRAPS = _wrap("question wrap"), _wrap("order wrap")
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What a query is about: an attribute of somebody, worded in one way."""
-
-    attribute: Attribute
-    wording: Wording
-    first_person: bool
-    value: str = ""
-    old: str = ""
-
-    def choose(self, rng: Random, forms: Forms) -> Template:
-        """One of the templates for this person."""
-        return pick(rng, self.templates(forms))
-
-    def templates(self, forms: Forms) -> Templates:
-        """The templates for this person."""
-        return forms.first if self.first_person else forms.other
-
-    def fill(self, rng: Random, text: str) -> str:
-        """The text of a template with everything filled in, now and then with a slip in it."""
-        wording = self.wording
-        if rng.random() < SLIPS:
-            text = _slip(rng, text)
-        return text.format(
-            P=wording.possessive, S=wording.subject, O=wording.object, q=wording.pronoun,
-            v=self.value, old=self.old, a=article(self.value),
-        )  # fmt: skip
-
-
 def tell(rng: Random, subject: Subject) -> tuple[str, bool]:
     """A message that tells a fact, and whether its first letter must stay."""
     template = subject.choose(rng, subject.attribute.tells)
     body, fixed = subject.fill(rng, template.text), template.fixed_start
-    draw = rng.random()
+    head, tail = head_and_tail(rng, "tell")
+    draw = 1.0 if head else rng.random()
     lead = ""
     if draw < 0.22:
         lead = pick(rng, INTERJECTIONS)
@@ -75,25 +47,61 @@ def tell(rng: Random, subject: Subject) -> tuple[str, bool]:
         lead = pick(rng, TELL_LEADS)
     elif draw < 0.42 and template.plain:
         lead = pick(rng, THATS)
-    tail = pick(rng, TELL_TAILS) if rng.random() < 0.12 else ""
+    if not tail and rng.random() < 0.12:
+        tail = pick(rng, TELL_TAILS)
     end = _end(rng, "?" if lead.startswith("did ") and not tail else ".")
-    return _assemble(lead, body, tail, end, fixed)
+    return _assemble(rng, "tell", subject.room, (head, lead, body, tail, end), fixed)
 
 
 def tell_two(rng: Random, first: Subject, second: Subject) -> tuple[str, bool]:
     """A message that tells two facts."""
-    one, two = (_plain(rng, subject, subject.attribute.tells) for subject in (first, second))
+    room = first.room + second.room - MAX_TURN_LENGTH
+    texts = _same_attribute(rng, first, second)
+    if texts is None:
+        texts = _two_texts(rng, first, second)
+    joined, fixed = texts
+    head, tail = head_and_tail(rng, "tell")
+    lead = pick(rng, INTERJECTIONS) if not head and rng.random() < 0.15 else ""
+    return _assemble(rng, "tell", room, (head, lead, joined, tail, _end(rng, ".")), fixed)
+
+
+def _two_texts(rng: Random, first: Subject, second: Subject) -> tuple[str, bool]:
+    one, two = _short(rng, first), _short(rng, second)
+    if first.wording == second.wording and not first.first_person and rng.random() < 0.7:
+        second = second.as_pronoun(rng)
+        while "{O}" in two.text:
+            two = _short(rng, second)
     join, rest = pick(rng, JOINS), second.fill(rng, two.text)
     if join == "." and not two.fixed_start and rng.random() < 0.5:
-        rest = rest[0].upper() + rest[1:]
-    joined = f"{first.fill(rng, one.text)}{join} {rest}"
-    lead = pick(rng, INTERJECTIONS) if rng.random() < 0.15 else ""
-    return _assemble(lead, joined, "", _end(rng, "."), one.fixed_start)
+        rest = raised(rest)
+    return f"{first.fill(rng, one.text)}{join} {rest}", one.fixed_start
+
+
+def _short(rng: Random, subject: Subject) -> Template:
+    """The shorter of two plain statements."""
+    one, two = (_plain(rng, subject, subject.attribute.tells) for _ in range(2))
+    return one if len(one.text) <= len(two.text) else two
+
+
+def _same_attribute(rng: Random, first: Subject, second: Subject) -> tuple[str, bool] | None:
+    """The second told as "and Ann's is Max", where both facts are about the same thing."""
+    if first.attribute is not second.attribute or rng.random() < 0.4:
+        return None
+    stem = first.attribute.statement.removeprefix("the colour of ")
+    noun, verb, rest = stem.rpartition(" are" if stem.endswith(" are") else " is")
+    if not verb:
+        return None
+    said = f"{noun}{verb}{rest}".replace("{p}", first.wording.possessive)
+    join = pick(rng, (" and", ",", ", and", ", while", ".", ";"))
+    whose = "mine" if second.first_person else second.wording.possessive
+    one, two = typed(first.value), typed(second.value)
+    return f"{said} {one}{join} {whose}{verb}{rest} {two}", False
 
 
 def update(rng: Random, subject: Subject) -> tuple[str, bool]:
     """A message that changes a fact, some of them naming the old value."""
     attribute = subject.attribute
+    head, behind = head_and_tail(rng, "update")
     draw = rng.random()
     lead = tail = ""
     if draw < 0.42:
@@ -110,33 +118,39 @@ def update(rng: Random, subject: Subject) -> tuple[str, bool]:
     else:
         template = subject.choose(rng, attribute.denials)
     body = subject.fill(rng, template.text)
-    if not lead and "actually" not in body and rng.random() < 0.3:
+    if not lead and not head and "actually" not in body and rng.random() < 0.3:
         lead = pick(rng, UPDATE_LEADS if template.plain else INTERJECTIONS)
-    return _assemble(lead, body, tail, _end(rng, "."), template.fixed_start)
+    if head and lead:
+        lead = ""
+    parts = (head, lead, body, tail or behind, _end(rng, "."))
+    return _assemble(rng, "update", subject.room, parts, template.fixed_start)
 
 
 def ask(rng: Random, subject: Subject) -> tuple[str, bool]:
     """A question about a fact, direct or wrapped up."""
     attribute = subject.attribute
     lead = tail = ""
+    head, behind = head_and_tail(rng, "ask")
     draw = rng.random()
-    if draw < 0.4:
+    if draw < 0.3:
         body = subject.fill(rng, subject.choose(rng, attribute.clauses).text)
-        is_question = draw < 0.22
+        is_question = draw < 0.16
         body = f"{pick(rng, QUESTION_WRAPS if is_question else ORDER_WRAPS)} {body}"
         if rng.random() < 0.12:
             lead = pick(rng, OPENERS)
     else:
         template = subject.choose(rng, attribute.asks)
         body, is_question = subject.fill(rng, template.text), template.plain
-        if draw < 0.52:
+        if draw < 0.42:
             lead = pick(rng, ASK_LEADS if is_question else OPENERS)
-        elif draw < 0.55:
+        elif draw < 0.45:
             lead = pick(rng, LEADS)
         if is_question and rng.random() < 0.12:
             tail = pick(rng, ASK_TAILS)
-            tail = "" if tail.endswith("again") and "again" in body else tail
-    return _assemble(lead, body, tail, _end(rng, "?" if is_question else "."), False)
+    tail = behind or tail
+    tail = "" if "again" in tail and "again" in body else tail
+    parts = (head, "" if head else lead, body, tail, _end(rng, "?" if is_question else "."))
+    return _assemble(rng, "ask", subject.room, parts, False)
 
 
 def chat(rng: Random, text: str) -> str:
@@ -144,7 +158,9 @@ def chat(rng: Random, text: str) -> str:
     lead = f"{pick(rng, OPENERS)} " if rng.random() < 0.1 else ""
     if text.endswith("?"):
         return lead + (text if rng.random() < 0.75 else text[:-1])
-    return lead + text if text.endswith("!") else lead + text + _end(rng, ".")
+    if text.endswith("."):
+        text = text.rstrip(".")
+    return lead + text if text.endswith(("!", ")")) else lead + text + _end(rng, ".")
 
 
 def finish(rng: Random, text: str, *, lowered: bool, fixed_start: bool = False) -> str:
@@ -154,26 +170,6 @@ def finish(rng: Random, text: str, *, lowered: bool, fixed_start: bool = False) 
     elif not fixed_start and rng.random() < 0.75:
         text = text[0].upper() + text[1:]
     return text.replace("'", "") if rng.random() < 0.03 else text
-
-
-def _slip(rng: Random, text: str) -> str:
-    """A template with a typing mistake in one of its words, or with some slang."""
-    tokens = text.split(" ")
-    spots = [index for index, token in enumerate(tokens) if len(token) > 3 and token.isalpha()]
-    if not spots or rng.random() < 0.3:
-        full, short = pick(rng, _SLANG)
-        return f" {text} ".replace(f" {full} ", f" {short} ").strip()
-    word = tokens[spot := pick(rng, spots)]
-    at = 1 + int(rng.random() * (len(word) - 2))
-    draw = rng.random()
-    if draw < 0.4:
-        word = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-    elif draw < 0.7:
-        word = word[:at] + word[at + 1 :]
-    else:
-        word = word[:at] + word[at] + word[at:]
-    tokens[spot] = word
-    return " ".join(tokens)
 
 
 def _plain(rng: Random, subject: Subject, forms: Forms) -> Template:
@@ -186,19 +182,30 @@ def _plain(rng: Random, subject: Subject, forms: Forms) -> Template:
 
 def _end(rng: Random, usual: str) -> str:
     draw = rng.random()
-    if draw < 0.6:
+    if draw < 0.57:
         return usual
-    if draw < 0.92:
+    if draw < 0.9:
         return ""
+    if draw < 0.93:
+        return "..." if usual == "." else "?!"
     return "!" if usual == "." else "??" if draw > 0.98 else "?"
 
 
-def _assemble(lead: str, body: str, tail: str, end: str, fixed_start: bool) -> tuple[str, bool]:
-    """Joins the parts, leaving out tail and lead where the message would grow too long."""
-    text = body
-    if tail and text.count(" ") + tail.count(" ") + 1 <= MAX_WORDS - 1:
-        text += tail
-    if lead and text.count(" ") + lead.count(" ") + 2 <= MAX_WORDS - 1:
-        text = f"{lead} {text}"
-        fixed_start = False
-    return text if text.endswith(("?", ")")) else text + end, fixed_start
+def _assemble(
+    rng: Random, kind: str, room: int, parts: tuple[str, str, str, str, str], fixed: bool
+) -> tuple[str, bool]:
+    """Joins head, lead, body, tail and end, leaving out what would make the message too long."""
+    head, lead, text, tail, end = parts
+    stop = "?" if "?" in end else "."
+    if tail and fits(text, tail, room):
+        text = text.rstrip(".?") + tail if text.endswith((".", "?")) else text + tail
+        if any(mark in tail for mark in ".?!"):
+            end = end if end == "" else "."
+    if lead and fits(text, lead, room):
+        text, fixed = f"{lead} {text}", False
+    if head and fits(text, head, room):
+        text, fixed = with_head(rng, head, text, fixed), False
+    text = text if text.endswith(("?", ")", "!", "...", ".")) else text + end
+    if rng.random() < CHATTER[kind]:
+        return with_chatter(rng, text, fixed, stop, room)
+    return text, fixed

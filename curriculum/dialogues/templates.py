@@ -2,10 +2,11 @@
 
 A phrase file has sections `[group part]` with one phrase a line. In a phrase
 `{P} {S} {O} {q}` stand for the owner (possessive, subject, object, possessive
-pronoun), `{v}` and `{old}` for values, `{a}` for the article before the value,
-`{live|lives}` for a choice by person, `<n>` and the like for words of the
-attribute. A leading `1:` or `3:` restricts a phrase to one person, a leading `!`
-marks a phrase that is no plain statement (tells) or no question (asks).
+pronoun), `{s} {o} {h}` for he, him and his (alone), `{v}` and `{old}` for
+values, `{a}` for the article before the value, `{live|lives}` for a choice by person,
+`<n>` and the like for words of the attribute. A leading `1:` or `3:` restricts a
+phrase to one person, a leading `!` marks a phrase that is no plain statement
+(tells) or no question (asks).
 """
 
 from collections.abc import Iterable, Mapping
@@ -48,6 +49,8 @@ def sections(name: str) -> Mapping[tuple[str, str], tuple[str, ...]]:
     path = files(__package__).joinpath("phrases", f"{name}.txt")
     found: dict[tuple[str, str], list[str]] = {}
     lines: list[str] = []
+    if not path.is_file():
+        return {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             group, _, part = line.strip("[]").rpartition(" ")

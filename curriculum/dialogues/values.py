@@ -12,6 +12,15 @@ Sampler = Callable[[Random], str]
 Item = TypeVar("Item")
 
 OWN_SHARE = 0.7
+ADORNED = 0.06
+"""Share of values with an adjective before them, roughly."""
+TYPED = 0.07
+"""Share of listed values in another case than usual."""
+_USUAL = ("new", "big", "second hand")
+_KINDS_OF = {
+    "cars": ("beat up", "brand new", "second hand", "really old", "rusty old", "tiny", "white"),
+    "jobs": ("part time", "junior", "senior", "trainee", "retired", "freelance", "self-employed"),
+}
 
 
 def pick(rng: Random, items: Sequence[Item]) -> Item:
@@ -33,11 +42,24 @@ def any_value(rng: Random) -> str:
     return code(rng) if draw < 0.95 else number(rng)
 
 
+def _typed(rng: Random, value: str) -> str:
+    """The value in lower case, or with capitals."""
+    if value != value.lower():
+        return value.lower()
+    return value.title() if rng.random() < 0.6 else value.capitalize()
+
+
 def listed(name: str) -> Sampler:
     """Mostly an item of the word list `name`."""
 
     def sample(rng: Random) -> str:
-        return pick(rng, words(name)) if rng.random() < OWN_SHARE else any_value(rng)
+        draw = rng.random()
+        if draw < OWN_SHARE:
+            value = pick(rng, words(name))
+            return value if draw > OWN_SHARE * TYPED else _typed(rng, value)
+        if draw < OWN_SHARE + ADORNED:
+            return f"{pick(rng, words('adjectives'))} {pick(rng, words(name))}"
+        return any_value(rng)
 
     return sample
 
@@ -48,7 +70,10 @@ def titled(name: str) -> Sampler:
     def sample(rng: Random) -> str:
         draw = rng.random()
         if draw < OWN_SHARE:
-            return pick(rng, words(name))
+            value = pick(rng, words(name))
+            return value if draw > OWN_SHARE * TYPED else _typed(rng, value)
+        if draw < 0.72:
+            return f"{made_up_name(rng)} {made_up_name(rng)}"
         if draw < 0.88:
             return made_up_name(rng)
         if draw < 0.93:
@@ -66,6 +91,10 @@ def with_article(name: str) -> Sampler:
         draw = rng.random()
         if draw < OWN_SHARE:
             word = pick(rng, words(name))
+            if draw < OWN_SHARE * ADORNED:
+                word = f"{pick(rng, _KINDS_OF.get(name, _USUAL))} {word}"
+            elif draw < OWN_SHARE * 3 * ADORNED:
+                word = f"{pick(rng, words('adjectives'))} {word}"
         elif draw < 0.85:
             word = made_up_word(rng)
         else:
@@ -99,8 +128,12 @@ def place(rng: Random) -> str:
     if draw < 0.4:
         return pick(rng, words("places"))
     where = pick(rng, words("prepositions"))
-    if draw < 0.75:
+    if draw < 0.68:
         return f"{where} {pick(rng, words('spots'))}"
+    if draw < 0.75:
+        return f"{where} {pick(rng, words('colours'))} {pick(rng, words('objects'))}"
+    if draw < 0.8:
+        return f"{pick(rng, ('in', 'on', 'under'))} your {pick(rng, words('objects'))}"
     if draw < 0.9:
         return f"{where} {pick(rng, words('nouns'))}"
     return f"{where} {made_up_word(rng)}"

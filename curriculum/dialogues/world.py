@@ -3,15 +3,19 @@
 from random import Random
 
 from . import phrasing
-from .attributes import ATTRIBUTES, Attribute
+from .attributes import Attribute
+from .catalogue import ATTRIBUTES, OPEN_SHARE, draw_attribute
+from .decor import chatter
 from .facts import Fact, Kind, Turn, is_held_out, not_known, stated, statement
 from .names import made_up_word
-from .owners import SELF, SELF_SHARE, Owner, Wording, draw_owner
-from .phrasing import Subject, finish
+from .owners import OUR, PRONOUNS, SELF, SELF_SHARE, THE, Owner, Wording, draw_owner
+from .phrasing import finish
 from .smalltalk import small_talk
+from .subject import Subject
 from .values import pick
 
-MAX_ANSWER_WORDS = 16
+MAX_ANSWER_WORDS, MAX_ANSWER_LENGTH = 16, 72
+CHATTER_SHARE = 0.65
 _TRIES = 400
 _POOL_TRIES = 12
 _LOWERED = 0.12
@@ -49,7 +53,10 @@ class World:
             while len(self._owners) < owners:
                 self._register(self._new_owner(0.7 if owners == 1 else SELF_SHARE))
         if attributes:
-            self._focus_attributes = self._rng.sample(_SHARED, attributes)
+            opened = (draw_attribute(self._rng, 1.0) for _ in range(attributes))
+            both = zip(opened, self._rng.sample(_SHARED, attributes), strict=True)
+            mixed = [new if self._rng.random() < OPEN_SHARE else old for new, old in both]
+            self._focus_attributes = list(dict.fromkeys(mixed))
 
     def invent(self, *, owner: Owner | None = None, attribute: Attribute | None = None) -> Fact:
         """A fresh fact about a pair not yet told, with a value not used for that attribute."""
@@ -69,16 +76,15 @@ class World:
         subjects = [self._subject(fact, lowered, introduce=True) for fact in facts]
         for fact, subject in zip(facts, subjects, strict=True):
             self._record(Fact(fact.owner, fact.attribute, subject.value))
-        if len(subjects) == 1:
-            text, fixed = phrasing.tell(self._rng, subjects[0])
-        else:
-            text, fixed = phrasing.tell_two(self._rng, *subjects)
+        word = phrasing.tell if len(subjects) == 1 else phrasing.tell_two
+        text, fixed = word(self._rng, *subjects)
         return self._confirm("tell", subjects, text, lowered, fixed)
 
     def fits(self, *facts: Fact) -> bool:
         """Whether the answer to telling these facts at once stays short enough."""
-        texts = [statement(f.owner.wordings[0], f.attribute, f.value) for f in facts]
-        return sum(text.count(" ") + 2 for text in texts) <= MAX_ANSWER_WORDS
+        text = " ".join([statement(f.owner.wordings[0], f.attribute, f.value) for f in facts])
+        words = text.count(" ") + len(facts) + 1
+        return words <= MAX_ANSWER_WORDS and len(text) <= MAX_ANSWER_LENGTH
 
     def update(self, fact: Fact, value: str | None = None) -> Turn:
         """Changes a told fact to the value, or to a new one."""
@@ -111,10 +117,10 @@ class World:
 
     def chat(self) -> Turn:
         """Small talk."""
-        query, answer = small_talk(self._rng)
-        lowered = self._rng.random() < _LOWERED
-        query = phrasing.chat(self._rng, query)
-        return Turn("chat", finish(self._rng, query, lowered=lowered), answer)
+        rng = self._rng
+        query, answer = (chatter(rng) if rng.random() < CHATTER_SHARE else None) or small_talk(rng)
+        lowered = rng.random() < _LOWERED
+        return Turn("chat", finish(rng, phrasing.chat(rng, query), lowered=lowered), answer)
 
     def _record(self, fact: Fact) -> None:
         pair = (fact.owner, fact.attribute)
@@ -135,10 +141,9 @@ class World:
     def _confirm(
         self, kind: Kind, subjects: list[Subject], text: str, lowered: bool, fixed: bool
     ) -> Turn:
-        parts = [statement(s.wording, s.attribute, s.value) for s in subjects]
+        said = " and ".join([statement(s.wording, s.attribute, s.value) for s in subjects])
         query = finish(self._rng, text, lowered=lowered, fixed_start=fixed)
-        answer = f"Okay, {' and '.join(parts)}."
-        return Turn(kind, query, answer, subjects[-1].value)
+        return Turn(kind, query, f"Okay, {said}.", subjects[-1].value)
 
     def _question(self, owner: Owner, attribute: Attribute) -> tuple[str, Wording]:
         lowered = self._rng.random() < _LOWERED
@@ -148,6 +153,12 @@ class World:
 
     def _subject(self, fact: Fact, lowered: bool, *, introduce: bool, old: str = "") -> Subject:
         wording = self._wording(fact.owner, introduce)
+        if wording.bare and self._rng.random() < 0.4:
+            wording = wording.barely(self._rng.random() < 0.4)
+        elif fact.attribute.shared and fact.owner is SELF and self._rng.random() < 0.25:
+            wording = THE if self._rng.random() < 0.7 else OUR
+        if wording.pronoun == "their":
+            wording = wording.gendered(pick(self._rng, PRONOUNS))
         value = fact.value
         if lowered:
             wording, value = wording.lower(), value.lower()
@@ -158,8 +169,10 @@ class World:
         usual, *others = owner.wordings
         if not others or (introduce and owner not in self._introduced):
             return usual
-        has_name = len(owner.keys) > 1
-        return pick(self._rng, others) if self._rng.random() < (0.6 if has_name else 0.1) else usual
+        draw = self._rng.random()
+        if len(owner.keys) > 1:
+            return owner.wordings[2 if draw < 0.5 else 1 if draw < 0.75 else 0]
+        return pick(self._rng, others) if draw < 0.1 else usual
 
     def _is_free(self, owner: Owner, attribute: Attribute) -> bool:
         """Whether the pair was never told, is no other owner's name, and is on our side."""
@@ -185,7 +198,7 @@ class World:
 
     def _draw_attribute(self, attempt: int) -> Attribute:
         pool = self._focus_attributes if attempt < _TRIES // 2 else None
-        return pick(self._rng, pool or ATTRIBUTES)
+        return pick(self._rng, pool) if pool else draw_attribute(self._rng)
 
     def _new_owner(self, self_share: float = SELF_SHARE) -> Owner:
         """An owner whose names nobody else here has; it may be one already here."""
@@ -217,9 +230,8 @@ class World:
 
     def _unknown(self) -> Pair:
         while True:
-            pair = (self._draw_owner(_POOL_TRIES if self._rng.random() < 0.5 else 0),
-                    pick(self._rng, ATTRIBUTES))  # fmt: skip
-            if self._is_free(*pair):
+            owner = self._draw_owner(_POOL_TRIES if self._rng.random() < 0.5 else 0)
+            if self._is_free(*(pair := (owner, draw_attribute(self._rng)))):
                 return pair
 
     def _unknown_like(self, fact: Fact) -> Pair:
@@ -232,7 +244,7 @@ class World:
         for _ in range(_TRIES):
             pair = (self._new_owner(), fact.attribute)
             if rng.random() < 0.5:
-                pair = (fact.owner, pick(rng, ATTRIBUTES))
+                pair = (fact.owner, draw_attribute(rng))
             if self._is_free(*pair):
                 return pair
         return self._unknown()

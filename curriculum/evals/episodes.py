@@ -63,6 +63,7 @@ def update_episode(rng: random.Random, *, distance: int, max_facts: int = 4) -> 
     others = [world.tell(world.invent()) for _ in range(rng.randint(0, max_facts - 1))]
     fact = world.invent()
     turns = [world.tell(fact)]
+    fact = current(world, fact)  # as it was told, perhaps in lower case
     stale = []
     for _ in range(rng.randint(1, 2)):
         stale.append(fact.value)

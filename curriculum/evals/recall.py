@@ -110,7 +110,7 @@ class RecallEvaluation:
         *,
         mode: Mode = "own",
         batch: int = 256,
-        max_tokens: int = 32,
+        max_tokens: int = 48,
     ) -> None:
         self._model, self._encode, self._decode = model, WordEncoder(encode), decode
         self._mode, self._batch, self._max_tokens = mode, batch, max_tokens

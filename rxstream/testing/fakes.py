@@ -223,7 +223,7 @@ _MEMORY = frozenset({"encode", "attend", "dump", "load"})
 
 def say_back(query: str, memory: FakeMemory) -> list[str]:
     """The default rule of :class:`FakeModel`."""
-    if query.startswith("recall"):
+    if query.rpartition(": ")[2].startswith("recall"):  # perhaps behind a label
         return [" | ".join(memory)] if memory else []
     if query.startswith("long "):
         return [f"w{i} " for i in range(int(query.split()[1]))]

@@ -60,6 +60,8 @@ class DecodeBatch:
         index = len(self.rows)
         if index == self.cache.max_rows:
             raise IndexError(f"all {index} rows are in use")
+        if not 1 <= len(ids) <= self.cache.max_len:
+            raise IndexError(f"a row holds 1 to {self.cache.max_len} tokens, got {len(ids)}")
         self._store(index, memory)
         self.cache.lengths.append(0)
         try:
@@ -78,6 +80,10 @@ class DecodeBatch:
     @torch.inference_mode()
     def step(self, rows: Sequence[Row]) -> list[int]:
         """Draw the next token of each of ``rows``, in their order."""
+        if not rows:
+            return []
+        for row in rows:
+            self._check(row)
         self._bring_forward(rows)
         count = len(rows)
         self.cache.begin(0, count, 1)
@@ -93,8 +99,10 @@ class DecodeBatch:
             row.pending = token
         return [row.pending for row in rows]
 
+    @torch.inference_mode()
     def remove(self, row: Row) -> None:
-        """End an answer and free its row."""
+        """End an answer and free its row. Raises ValueError when it has ended already."""
+        self._check(row)
         last = self.cache.remove(row.index)
         moved = self.rows.pop()
         if moved is not row:
@@ -107,6 +115,11 @@ class DecodeBatch:
     def room(self, row: Row) -> int:
         """Tokens that ``row`` can still take."""
         return self.cache.max_len - self.cache.lengths[row.index]
+
+    def _check(self, row: Row) -> None:
+        """An ended row's index is another answer's by now."""
+        if row.index >= len(self.rows) or self.rows[row.index] is not row:
+            raise ValueError("the row has ended, or is of another batch")
 
     def _store(self, index: int, memory: MemoryState) -> None:
         if self._memory is None:

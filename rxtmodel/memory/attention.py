@@ -38,7 +38,8 @@ class MemoryAttention(nn.Module):
     def __init__(self, config: RxtConfig) -> None:
         super().__init__()
         memory, layers, dim = config.memory, config.num_layers, config.embed_dim
-        self.variant, self.num_groups = memory.variant, memory.num_groups
+        self.variant = memory.variant
+        self.num_groups = memory.num_groups if memory.variant.startswith("grouped") else 1
 
         def norm() -> StackedRMSNorm:
             return StackedRMSNorm(layers, dim, config.norm_eps)

@@ -16,9 +16,9 @@ class ResidualGate(nn.Module):
     """Blend a memory update into the memory it was computed from.
 
     With ``s = old + update`` and g by kind: static ``act(w)``; elementwise ``act(w * mean_D(s))``;
-    linear ``act(W mean_D(s) + b)``, W mixing slots; channel ``sigmoid(W [old; update] + b)``, one
-    gate for each slot and channel. The blend is ``g * update + (1 - g) * old`` for sigmoid and
-    ``(1 + g) * update + (1 - g) * old`` for tanh; kind "none" gives ``update + old``.
+    linear ``act(W mean_D(s) + b)``, W mixing slots; channel ``sigmoid(W [old; update] + b)``, both
+    normalised, one gate for each slot and channel. The blend is ``g * update + (1 - g) * old`` for
+    sigmoid and ``(1 + g) * update + (1 - g) * old`` for tanh; "none" gives ``update + old``.
 
     Shapes: old_LBSD, update_LBSD -> [L, B, S, D].
 

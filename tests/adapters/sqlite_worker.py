@@ -116,6 +116,9 @@ def die(path: str, at: int) -> None:
     say("finished")
 
 
+COMMANDS: dict[str, Callable[..., None]] = {"write": write, "race": race, "die": die}
+
+
 def serve() -> None:
     alive: set[int] = set()
     for line in sys.stdin:
@@ -125,7 +128,7 @@ def serve() -> None:
             if pid == 0:
                 try:
                     say(f"pid {os.getpid()}")
-                    {"write": write, "race": race, "die": die}[name](path, *map(int, numbers))
+                    COMMANDS[name](path, *map(int, numbers))
                 except BaseException:
                     say("error " + traceback.format_exc().replace("\n", " | "))
                 os._exit(0)

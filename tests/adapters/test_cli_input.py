@@ -116,6 +116,18 @@ def test_a_read_only_store(rxt: Rxt) -> None:
     assert rxt.heard() == BEFORE
 
 
+def test_a_model_that_fails_to_answer(rxt: Rxt) -> None:
+    check(rxt, "--model", "fake:fail=step", says=["line 1: ", "the model is broken"])
+
+
+def test_a_model_that_fails_to_remember(rxt: Rxt) -> None:
+    done = rxt.chat("--model", "fake:fail=attend", typed="again\n")
+    assert (done.stdout, done.returncode) == ("again #1\n", 1)
+    assert len(done.stderr.splitlines()) == 1
+    assert "line 1: answered, but not remembered: RuntimeError: the model is broken" in done.stderr
+    assert rxt.heard() == BEFORE
+
+
 @pytest.mark.parametrize(
     ("store", "says"),
     [

@@ -114,6 +114,8 @@ def test_leaving_in_the_middle_of_an_answer_remembers_it(rxt: Rxt) -> None:
         child.sendline("long 400")
         child.expect("w3")
         child.send(CTRL_C + CTRL_C)
+        child.expect(r"w0 w1 w2 w3.* \[stopped\]")
+        child.expect("remembering…")
         leaves(child)
     [entry] = rxt.heard()
     assert entry.startswith("long 400 -> w0 w1 w2 w3")

@@ -72,7 +72,7 @@ def highest(lines: list[tuple[str, int]], what: str, before: int) -> int:
     return max([number for name, number in lines if name == what], default=before)
 
 
-@pytest.mark.parametrize("kills", [30, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [30, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_writer_killed_at_any_moment_loses_nothing_it_acknowledged(
     worker: Worker, tmp_path: Path, kills: int
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.tokenizer import (
@@ -15,6 +15,8 @@ from adapters.tokenizer import (
     Tokenizer,
     TokenizerError,
 )
+
+REPEATABLE = settings(derandomize=True, deadline=None, database=None)
 
 CORPUS = [
     "my dog is called Biscuit",
@@ -37,6 +39,7 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.train(CORPUS, vocab_size=400)
 
 
+@REPEATABLE
 @given(text=texts | tricky)
 def test_round_trip_without_special_ids(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
@@ -44,6 +47,7 @@ def test_round_trip_without_special_ids(tokenizer: Tokenizer, text: str) -> None
     assert all(len(SPECIAL_TOKENS) <= i < tokenizer.vocab_size for i in ids)
 
 
+@REPEATABLE
 @given(text=texts | tricky)
 def test_incremental_text_ends_at_whole_characters(tokenizer: Tokenizer, text: str) -> None:
     detokenizer = IncrementalDetokenizer(tokenizer)
@@ -52,6 +56,7 @@ def test_incremental_text_ends_at_whole_characters(tokenizer: Tokenizer, text: s
     assert detokenizer.finish() == ""
 
 
+@REPEATABLE
 @given(data=st.data())
 def test_incremental_equals_decode_for_any_ids(tokenizer: Tokenizer, data: st.DataObject) -> None:
     """A model may generate any sequence of ids, also halves of characters."""

@@ -1,6 +1,9 @@
 """The dialogue generator: canonical answers, correct state, clean split, varied wording."""
 
+import os
 import string
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -19,6 +22,8 @@ from curriculum.dialogues import (
     related,
     sample_dialogue,
 )
+from curriculum.dialogues.catalogue import draw_attribute
+from curriculum.dialogues.decor import CHATTER_ANSWERS
 from curriculum.dialogues.facts import not_known, stated, statement
 from curriculum.dialogues.smalltalk import SLOTS
 
@@ -61,6 +66,21 @@ def seen_pairs(seed: int, held_out: bool, monkeypatch: pytest.MonkeyPatch) -> se
 def test_same_seed_same_dialogue():
     assert draw(7) == draw(7)
     assert draw(7) != draw(8)
+
+
+def test_same_dialogue_whatever_the_hash_seed():
+    code = (
+        "from random import Random; from curriculum.dialogues import sample_dialogue;"
+        "print([sample_dialogue(Random(seed), 16) for seed in range(3)])"
+    )
+    seen = set()
+    for seed in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": seed}
+        run = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, check=True, text=True
+        )
+        seen.add(run.stdout)
+    assert len(seen) == 1
 
 
 def test_shape(dialogues):
@@ -147,7 +167,7 @@ def test_told_values_are_in_the_query(dialogues):
     for dialogue in dialogues:
         for turn in dialogue.turns:
             if turn.kind in ("tell", "update"):
-                assert turn.value in turn.query
+                assert turn.value.replace(" your ", " my ") in turn.query
 
 
 def test_held_out_pairs_stay_apart(monkeypatch):
@@ -255,12 +275,12 @@ def test_nothing_left_unfilled_and_lengths(dialogues):
             assert not set("{}<>|") & set(turn.query + turn.answer), turn
             assert turn.query == turn.query.strip()
             assert "  " not in turn.query
-            assert 1 <= len(turn.query.split()) <= 24, turn
+            assert 1 <= len(turn.query.split()) <= 30, turn
             assert len(turn.answer.split()) <= 16, turn
 
 
 def test_every_template_is_filled():
-    fields = {"P", "S", "O", "q", "v", "old", "a"}
+    fields = {"P", "S", "O", "q", "s", "o", "h", "v", "old", "a"}
     for attribute in ATTRIBUTES:
         for forms in (
             attribute.tells, attribute.updates, attribute.denials, attribute.asks, attribute.clauses
@@ -274,6 +294,58 @@ def test_every_template_is_filled():
         for template in (*attribute.denials.first, *attribute.denials.other):
             assert "{v}" in template.text
             assert "{old}" in template.text
+
+
+def test_chatter_has_few_answers_and_leaves_facts_alone(dialogues):
+    chats = [turn for dialogue in dialogues for turn in dialogue.turns if turn.kind == "chat"]
+    share = sum(turn.answer in CHATTER_ANSWERS.values() for turn in chats) / len(chats)
+    assert 0.55 < share < 0.8
+
+
+def test_two_facts_are_told_at_once_often_enough(dialogues):
+    tells = [turn for dialogue in dialogues for turn in dialogue.turns if turn.kind == "tell"]
+    assert 0.13 < sum(_verbs(turn.answer) > 1 for turn in tells) / len(tells) < 0.25
+
+
+def _verbs(answer: str) -> int:
+    return sum(word in ("is", "are") for word in answer.split())
+
+
+def test_named_relation_may_stand_apart_or_behind_the_name():
+    ann, queries = related("colleague", "Ann"), set()
+    for seed in range(400):
+        turn = World(Random(seed), held_out=None).tell(Fact(ann, BY_NAME["age"], "31"))
+        assert turn.answer.lower() == "okay, your colleague ann's age is 31."
+        queries.add(turn.query.lower())
+    assert any("ann, my colleague, " in query for query in queries)
+    assert any("my colleague, ann, " in query for query in queries)
+
+
+def test_family_words_and_things_need_no_my():
+    mum, keys = related("mum"), BY_NAME["place of the keys"]
+    queries = set()
+    for seed in range(200):
+        world = World(Random(seed), held_out=None)
+        turn = world.tell(Fact(mum, BY_NAME["age"], "61"))
+        assert turn.answer.lower() == "okay, your mum's age is 61."
+        told = world.tell(Fact(SELF, keys, "in your bag"))
+        assert told.answer.lower() == "okay, your keys are in your bag."
+        assert "in my bag" in told.query.lower()
+        queries |= {turn.query.lower(), told.query.lower()}
+    assert any("mum" in query and "my mum" not in query for query in queries)
+    assert any("the keys" in query for query in queries)
+
+
+def test_open_attributes_are_the_same_object_each_time():
+    drawn: dict[str, object] = {}
+    for seed in range(3000):
+        attribute = draw_attribute(Random(seed), 1.0)
+        assert drawn.setdefault(attribute.name, attribute) is attribute
+    assert len(drawn) > 200
+    known = [attribute for attribute in ATTRIBUTES if attribute.name in drawn]
+    assert all(drawn[attribute.name] is attribute for attribute in known)
+    statements = {attribute.statement for attribute in drawn.values()}
+    assert len(statements) == len(drawn)
 
 
 def test_no_first_person_in_answers(dialogues):

@@ -236,7 +236,7 @@ def test_abort_update(lab):
 
 
 def test_late_commit_is_put_back():
-    """An update that failed by timeout while the store was writing it does not stay in the store."""
+    """An update that timed out while the store was writing it does not stay in the store."""
     lab = Setup(durability="sync")
     it = lab.chat.ask("one", timeouts=Timeouts(memory=5))
     commit = lab.store.commit
@@ -261,7 +261,16 @@ def test_late_commit_is_put_back():
 
 # Windows: the model or the store stands still at a place, and something else happens
 
-WINDOWS = ["start", "start:after", "step", "step:after", "encode", "attend:after", "append", "commit"]
+WINDOWS = [
+    "start",
+    "start:after",
+    "step",
+    "step:after",
+    "encode",
+    "attend:after",
+    "append",
+    "commit",
+]
 ACTIONS = ["cancel", "stop", "timeout", "dispose", "abort", "close"]
 
 

@@ -211,6 +211,17 @@ def test_parallel(setup):
     assert s.letters().startswith("QQQSSSTTT")
 
 
+def test_updates_follow_the_order_of_answers(setup):
+    s = setup(isolation="snapshot")
+    chat = s.memory.conversation("c", busy="parallel")
+    for i in range(5):
+        chat.ask(f"q{i}")
+    s.lab.run()
+    assert [text.split(" -> ")[0] for text in s.memory.value] == [f"q{i}" for i in range(5)]
+    logged = [r.completed.query for r in s.runtime._core.engine.store.log("m")]
+    assert logged == [f"q{i}" for i in range(5)], "a redo gives the same memory"
+
+
 def test_snapshot_isolation_keeps_a_conversation_in_order(setup):
     s = setup(isolation="snapshot")
     a, b = s.memory.conversation("a"), s.memory.conversation("b")

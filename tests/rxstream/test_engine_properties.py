@@ -7,7 +7,7 @@ import random
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from rxstream import Interaction, QueryAccepted, Runtime, Timeouts
 from rxstream.errors import QueryRejected, RxStreamError
@@ -28,6 +28,25 @@ from rxstream.testing.fakes import fold
 CONVERSATIONS = ("a", "b", "c")
 QUERIES = ("hello", "long 5", "mute", "recall", "two words")
 METHODS = ("start", "step", "encode", "attend", "dump")
+
+
+LIMITS = [
+    None,
+    None,
+    None,
+    Timeouts(queued=3),
+    Timeouts(first_token=2, memory=2),
+    Timeouts(answer=4, on_timeout="stop"),
+    Timeouts(between_tokens=1, memory=5),
+]
+ASKED = st.tuples(
+    st.sampled_from(CONVERSATIONS),
+    st.sampled_from(QUERIES),
+    st.one_of(st.none(), st.none(), st.sampled_from(["k1", "k2", "k3"])),
+    st.sampled_from(["cancel", "keep"]),
+    st.sampled_from(LIMITS),
+    st.integers(0, 9),
+)
 
 
 class Engine(RuleBasedStateMachine):
@@ -70,24 +89,11 @@ class Engine(RuleBasedStateMachine):
 
     # Rules
 
-    @rule(
-        target=interactions,
-        conversation=st.sampled_from(CONVERSATIONS),
-        query=st.sampled_from(QUERIES),
-        key=st.one_of(st.none(), st.none(), st.sampled_from(["k1", "k2", "k3"])),
-        detach=st.sampled_from(["cancel", "keep"]),
-        limits=st.sampled_from(
-            [
-                None,
-                None,
-                Timeouts(queued=3),
-                Timeouts(first_token=2, memory=2),
-                Timeouts(answer=4, on_timeout="stop"),
-                Timeouts(between_tokens=1, memory=5),
-            ]
-        ),
-    )
-    def ask(self, conversation, query, key, detach, limits):
+    @rule(target=interactions, asked=st.lists(ASKED, min_size=1, max_size=5))
+    def ask(self, asked):
+        return multiple(*(it for one in asked if (it := self.ask_one(*one)) is not None))
+
+    def ask_one(self, conversation, query, key, detach, limits, steps):
         chat = self.memory.conversation(conversation, max_pending=4)
         keys = self.memory._machine.memorizer.keys
         try:
@@ -98,6 +104,7 @@ class Engine(RuleBasedStateMachine):
             return None
         assert key is None or key not in keys
         self.asked[it.id], self.queries[it.id] = it, query
+        self.lab.run(steps)
         return it
 
     def known(self, it):
@@ -169,13 +176,18 @@ class Engine(RuleBasedStateMachine):
     def flush(self):
         self.memory.flush()
 
-    @rule()
-    def crash(self):
-        acknowledged, late = self.expected, [
-            fold(self.expected, self.queries[i], text)
-            for i, text in self.answers.items()
-            if text and not self.asked[i].cancel()
-        ]
+    @rule(really=st.integers(0, 3))
+    def crash(self, really):
+        if really:
+            return
+        acknowledged, late = (
+            self.expected,
+            [
+                fold(self.expected, self.queries[i], text)
+                for i, text in self.answers.items()
+                if text and not self.asked[i].cancel()
+            ],
+        )
         possible = [acknowledged, *late, *self.restores[:1]]
         queued = bool(self.restores)
         self.lab.kill(self.runtime)

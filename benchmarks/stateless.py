@@ -1,0 +1,90 @@
+"""The same decoder without a memory, for comparison: it has to see the whole history."""
+
+# Shape suffixes: B batch, T new tokens, K keys, D width.
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+
+from rxtmodel import ReactiveTransformer, RxtConfig
+from rxtmodel.cache import KVCache, LayerCache
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+
+class Stateless:
+    """A decoder-only model of the same blocks, with random weights: only its speed is of interest.
+
+    In place of the memory reads it has a wider feed-forward, so that a token reads as many weights.
+
+    Args:
+        config: of the model that it is compared with.
+        max_len: longest history with query and answer, in tokens.
+    """
+
+    def __init__(self, config: RxtConfig, max_len: int) -> None:
+        with torch.device("meta"):
+            twin = ReactiveTransformer(config)
+        read = _count(twin.decoder[0].memory_read) + config.embed_dim  # its norm
+        wider = dataclasses.replace(
+            config, ff_dim=config.ff_dim + read // (3 * config.embed_dim), max_seq_len=max_len
+        )
+        self.model = ReactiveTransformer(wider).eval().requires_grad_(False)
+        self.cache = KVCache(wider, 1, max_len)
+        with torch.inference_mode():
+            self.cache.k.normal_()
+            self.cache.v.normal_()
+        layer = self.model.decoder[0]
+        read = _count(layer.memory_read) + _count(layer.memory_norm)
+        self.weights_read = decoder_weights(self.model) - wider.num_layers * read
+        """Weights that one token is multiplied with."""
+
+    def keep(self, history: int) -> None:
+        """Pretend that ``history`` tokens were read: random keys and values stand for them."""
+        self.cache.lengths = [history]
+
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """Bytes of keys and values that a token of history costs."""
+        layers, _, heads, _, width = self.cache.k.shape
+        return 2 * layers * heads * width * self.cache.k.element_size()
+
+    @torch.inference_mode()
+    def read(self, ids: Sequence[int]) -> int:
+        """Append ``ids`` to the history; returns the likeliest next token."""
+        cache, model = self.cache, self.model
+        before, count = cache.lengths[0], len(ids)
+        cache.begin(0, 1, count)
+        rope = model.rope[:, before : before + count]
+        mask = None
+        if before and count > 1:
+            keys, rows = torch.arange(before + count), torch.arange(before, before + count)
+            mask = keys <= rows[:, None]
+        x_BTD = model.embedding(torch.tensor([ids]))
+        for index, layer in enumerate(model.decoder):
+            x_BTD = layer(
+                x_BTD,
+                None,
+                rope=rope,
+                mask=mask,
+                causal=mask is None and count > 1,
+                cache=LayerCache(cache, index),
+            )
+        cache.advance(count)
+        return int(model.logits(x_BTD[:, -1]).argmax())
+
+
+def decoder_weights(model: ReactiveTransformer) -> int:
+    """Weights of the decoder layers and the head."""
+    head = model.head.weight if model.head is not None else model.embedding.weight
+    return _count(model.decoder) + head.numel()
+
+
+def _count(module: nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())

@@ -1,0 +1,84 @@
+"""The metadata of a snapshot file: its names, its one way of writing them, and the digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .snapshot import Snapshot
+    from .tensorfile import TensorFile
+
+FORMAT = "rxstream.stm"
+FORMAT_VERSION = 1
+
+NUMBER = re.compile("0|[1-9][0-9]{0,18}")
+NAMES = frozenset(
+    "format format_version min_reader memory version fingerprint kind log_seq parent created_at "
+    "applied_keys contains_user_data writer digest".split()
+)
+"""What a snapshot says about itself; every other name is free metadata."""
+
+
+def describe(snapshot: Snapshot) -> dict[str, str]:
+    """All metadata but the digest. Of one snapshot there is one description."""
+    moment = datetime.fromtimestamp(snapshot.created_at, UTC).replace(tzinfo=None)
+    return {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "min_reader": "1",
+        "memory": snapshot.memory_id,
+        "version": str(snapshot.version),
+        "fingerprint": snapshot.fingerprint,
+        "kind": snapshot.kind,
+        "log_seq": str(snapshot.log_seq),
+        "parent": snapshot.parent_digest,
+        "created_at": moment.isoformat(timespec="microseconds") + "Z",
+        "applied_keys": json.dumps(snapshot.applied_keys, ensure_ascii=False),
+        "contains_user_data": "true" if snapshot.contains_user_data else "false",
+        "writer": snapshot.writer,
+        **dict(sorted(snapshot.metadata.items())),
+    }
+
+
+def parse(found: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a ``Snapshot``, but its state, from what ``describe`` wrote.
+
+    Raises ``KeyError``, ``TypeError``, ``ValueError`` and their like for anything else.
+    """
+    if not all(NUMBER.fullmatch(found[name]) for name in ("version", "log_seq")):
+        raise ValueError("a number is not written as one")
+    return {
+        "memory_id": found["memory"],
+        "version": int(found["version"]),
+        "fingerprint": found["fingerprint"],
+        "log_seq": int(found["log_seq"]),
+        "parent_digest": found["parent"],
+        "applied_keys": tuple(json.loads(found["applied_keys"])),
+        "created_at": datetime.fromisoformat(found["created_at"]).timestamp(),
+        "kind": found["kind"],
+        "metadata": {name: found[name] for name in found.keys() - NAMES},
+        "contains_user_data": found["contains_user_data"] == "true",
+        "writer": found["writer"],
+    }
+
+
+def digest(file: TensorFile, described: Mapping[str, str]) -> str:
+    """``sha256:<hex>`` over tensor bytes, names, shapes, types and offsets, and the metadata.
+
+    The tensors' order in the header does not count, nor that of the metadata.
+    """
+    tensors = {name: [t.dtype, t.shape, t.start, t.end] for name, t in file.tensors.items()}
+    canonical = json.dumps(
+        {"metadata": dict(described), "tensors": tensors}, sort_keys=True, separators=(",", ":")
+    ).encode("ascii")
+    total = hashlib.sha256(struct.pack("<Q", len(canonical)))
+    total.update(canonical)
+    total.update(file.body)
+    return f"sha256:{total.hexdigest()}"

@@ -1,0 +1,218 @@
+"""Lanes and scheduling policies."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import pytest
+from reactivex.scheduler import CurrentThreadScheduler, VirtualTimeScheduler
+
+from rxstream._promise import Pending
+from rxstream.errors import BackpressureDeadlock, ClosedError
+from rxstream.lanes import Lane, SchedulerLane, call
+from rxstream.scheduling import Budgeted, Greedy, Load
+from rxstream.testing import HandClock
+
+
+@pytest.fixture
+def lane():
+    lane = Lane("test")
+    yield lane
+    assert lane.close(30)
+
+
+def test_runs_in_order_on_one_thread(lane):
+    done, threads = [], set()
+    for i in range(1000):
+        lane.submit(lambda i=i: (done.append(i), threads.add(threading.get_ident())))
+    call(lane, lambda: None)
+    assert done == list(range(1000)) and len(threads) == 1
+
+
+def test_starts_no_thread_before_it_is_needed():
+    before = threading.active_count()
+    lane = Lane("lazy")
+    assert threading.active_count() == before
+    assert lane.close() and not lane.is_current()
+
+
+def test_survives_errors():
+    errors = []
+    lane = Lane("test", errors.append)
+    lane.submit(lambda: 1 / 0)
+    lane.submit(lambda: (_ for _ in ()).throw(SystemExit))
+    lane.submit(lambda: next(iter([])))
+    assert call(lane, lambda: "alive") == "alive"
+    assert [type(e) for e in errors] == [ZeroDivisionError, StopIteration] or len(errors) == 3
+    lane.close()
+
+
+def test_an_error_handler_that_fails(caplog):
+    lane = Lane("test", lambda error: 1 / 0)
+    lane.submit(lambda: 1 / 0)
+    assert call(lane, lambda: 1) == 1
+    assert "error handler" in caplog.text
+    lane.close()
+
+
+def test_call_brings_back_results_and_errors(lane):
+    assert call(lane, lambda: 42) == 42
+    assert call(lane, lambda: call(lane, lambda: 42)) == 42, "on the lane itself: directly"
+    with pytest.raises(ZeroDivisionError):
+        call(lane, lambda: 1 / 0)
+
+
+def test_timers_in_order_of_time(lane):
+    done, last = [], threading.Event()
+    lane.submit_later(0.003, lambda: (done.append("c"), last.set()))
+    lane.submit_later(0.001, lambda: done.append("a"))
+    lane.submit_later(0.002, lambda: done.append("b"))
+    cancelled = lane.submit_later(0.0, lambda: done.append("x"))
+    cancelled.cancel()
+    cancelled.cancel()
+    assert last.wait(30)
+    assert [d for d in done if d != "x"] == ["a", "b", "c"]
+
+
+def test_close_runs_what_was_submitted():
+    lane, done, gate = Lane("test"), [], threading.Event()
+    lane.submit(gate.wait)
+    for i in range(10):
+        lane.submit(lambda i=i: done.append(i))
+    lane.submit(lambda: lane.submit(lambda: done.append("from within")))
+    assert lane.close(0) is False
+    with pytest.raises(ClosedError):
+        lane.submit(lambda: None)
+    with pytest.raises(ClosedError):
+        lane.submit_later(0, lambda: None)
+    gate.set()
+    assert lane.close(30) and done == [*range(10), "from within"]
+    assert lane.close()
+
+
+def test_close_on_the_lane_itself():
+    lane, outcome = Lane("test"), []
+    lane.submit(lambda: outcome.append(lane.close()))
+    assert lane.close(30)
+    assert outcome in ([False], [])
+
+
+def test_starts_with_an_empty_context():
+    import contextvars
+
+    variable = contextvars.ContextVar("v", default="empty")
+    variable.set("caller")
+    lane = Lane("test")
+    assert call(lane, variable.get) == "empty"
+    lane.close()
+
+
+def test_scheduler_lane():
+    scheduler = VirtualTimeScheduler()
+    errors = []
+    lane, done = SchedulerLane(scheduler, errors.append), []
+    lane.submit(lambda: done.append("now"))
+    lane.submit_later(5, lambda: done.append(lane.now()))
+    lane.submit_later(3, lambda: done.append("never")).cancel()
+    lane.submit(lambda: 1 / 0)
+    scheduler.start()
+    assert done == ["now", 5.0] and [type(e) for e in errors] == [ZeroDivisionError]
+    assert lane.is_current() and not SchedulerLane(CurrentThreadScheduler()).is_current()
+    lane.close()
+    for submit in (lane.submit, lambda action: lane.submit_later(1, action)):
+        with pytest.raises(ClosedError):
+            submit(lambda: None)
+
+
+def test_hand_clock():
+    clock, done = HandClock(), []
+    clock.submit_later(2, lambda: done.append(clock.now()))
+    clock.submit_later(1, lambda: done.append("cancelled")).cancel()
+    clock.advance(1)
+    assert done == []
+    clock.advance(5)
+    assert done == [6.0]
+
+
+# Pending
+
+
+def test_pending():
+    pending: Pending[int] = Pending()
+    called = []
+    forget = pending.when_done(lambda: called.append("forgotten"))
+    pending.when_done(lambda: called.append("first"))
+    forget()
+    forget()
+    assert not pending.done and pending.resolve(1)
+    assert not pending.resolve(2) and not pending.reject(ValueError())
+    pending.when_done(lambda: called.append("at once"))
+    assert pending.result() == 1 and called == ["first", "at once"]
+
+
+def test_pending_times_out_and_fails():
+    pending: Pending[int] = Pending()
+    with pytest.raises(TimeoutError):
+        pending.result(0)
+    pending.reject(ValueError("no"))
+    with pytest.raises(ValueError, match="no"):
+        pending.result()
+
+
+async def test_pending_on_a_loop():
+    pending: Pending[int] = Pending()
+    with pytest.raises(BackpressureDeadlock):
+        pending.result()
+    threading.Thread(target=pending.resolve, args=(7,)).start()
+    assert await pending == 7 == await pending == pending.result()
+
+
+# Policies
+
+
+@dataclass
+class Item:
+    since: float = 0.0
+    size: int = 10
+    inherited: bool = False
+
+
+def load(prefills=0, updates=(), running=0, free=8, now=0.0):
+    return Load(
+        now=now,
+        running=running,
+        free=free,
+        prefills=[Item() for _ in range(prefills)],
+        updates=list(updates),
+    )
+
+
+def test_greedy():
+    plan = Greedy().plan(load(prefills=12, updates=[Item()] * 5, running=3))
+    assert list(plan.prefills) == list(range(8)) and list(plan.updates) == list(range(5))
+    plan = Greedy(max_prefills=2, max_updates=1).plan(load(prefills=12, updates=[Item()] * 5))
+    assert list(plan.prefills) == [0, 1] and list(plan.updates) == [0]
+    plan = Greedy().plan(load(prefills=3, free=0))
+    assert not list(plan.prefills) and not list(plan.updates)
+
+
+def test_budgeted_takes_all_when_nothing_decodes():
+    policy = Budgeted(prefill_size=10, update_size=10)
+    plan = policy.plan(load(prefills=4, updates=[Item()] * 4))
+    assert len(plan.prefills) == 4 and len(plan.updates) == 4
+
+
+def test_budgeted_bounds_work_beside_decoding():
+    policy = Budgeted(prefill_size=25, update_size=5)
+    plan = policy.plan(load(prefills=4, updates=[Item()] * 4, running=1))
+    assert list(plan.prefills) == [0, 1]
+    assert list(plan.updates) == [0], "the first always fits"
+
+
+def test_budgeted_prefers_who_is_waited_for_and_ages():
+    policy = Budgeted(update_size=10, max_lag=1.0)
+    updates = [Item(since=0.1), Item(since=0.2, inherited=True), Item(since=0.0)]
+    assert list(policy.plan(load(updates=updates, running=1, now=0.5)).updates) == [1]
+    assert list(policy.plan(load(updates=updates, running=1, now=1.05)).updates) == [1, 2]
+    assert list(policy.plan(load(updates=updates, running=1, now=2.0)).updates) == [1, 2, 0]
