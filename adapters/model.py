@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,19 +9,21 @@ from typing import TYPE_CHECKING
 import torch
 
 from rxstream.errors import QueryRejected, SnapshotIncompatible
+from rxstream.model import CompletedInteraction, DecodeRequest, TokenDraft
 from rxtmodel.checkpoint import dump_memory, load_memory, weights_fingerprint
 from rxtmodel.checkpoint import load_model as read_model
 from rxtmodel.engine import DecodeBatch
 from rxtmodel.errors import CheckpointError
 from rxtmodel.generate import pad
+from rxtmodel.layout import arrange
 from rxtmodel.sampler import Sampler, SamplerConfig
 from rxtmodel.template import EOS, interaction_ids, query_ids
-
-from rxstream.model import CompletedInteraction, DecodeRequest, TokenDraft
 
 from .tokenizer import IncrementalDetokenizer, Tokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rxtmodel.engine.decode import Row
     from rxtmodel.model import MemoryState, ReactiveTransformer
 
@@ -35,7 +36,7 @@ class ModelError(Exception):
 
 
 class Memory:
-    """One memory value: a tensor [L, S, D] that nobody changes, and what the decoder reads of it."""
+    """A memory value: a tensor [L, S, D] that nobody changes, and what the decoder reads of it."""
 
     __slots__ = ("_state", "tensor")
 
@@ -110,7 +111,7 @@ class RxtAdapter:
         started: list[Decoding] = []
         try:
             for request in requests:
-                started.append(self._start(request))
+                started.append(self._start(request))  # noqa: PERF401 - kept when a later one fails
         except BaseException:
             for decoding in started:
                 self.finish(decoding)
@@ -200,7 +201,7 @@ def load_model(
             f"({', '.join(bundled) or 'none'})"
         )
     try:
-        model = read_model(folder, device=device)
+        model = arrange(read_model(folder, device=device))
         tokenizer = Tokenizer.load(folder)
     except (CheckpointError, OSError, ValueError) as error:
         raise ModelError(str(error)) from error

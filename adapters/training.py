@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed
@@ -14,10 +14,14 @@ from torch import distributed
 from curriculum.dialogues import Mix, sample_dialogue
 from curriculum.recipes import RECIPES
 from curriculum.stages.memory_aware import MemoryAwareStage
-from curriculum.trainer import Progress, Trainer
+from curriculum.trainer import Progress, Trainer, TrainingDiverged
 from rxtmodel import ReactiveTransformer, save_model
 
 from .tokenizer import Tokenizer, TokenizerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 TOKENIZER_DIALOGUES = 6_000
 VOCABULARY = {"recall": 2_048, "recall-small": 1_024}
@@ -63,11 +67,12 @@ def run(
     output = folder / "model"
     tokenizer = _tokenizer_on_every_rank(name, output, rank, ranks)
     recipe = RECIPES[name](tokenizer.vocab_size)
+    config = dataclasses.replace(recipe.train, seed=seed)
     torch.manual_seed(seed)
     model = ReactiveTransformer(recipe.model).to(where)
     trainer = Trainer(
         MemoryAwareStage(model),
-        recipe.train,
+        config,
         tokenizer.encode,
         folder=folder,
         device=where,
@@ -76,14 +81,19 @@ def run(
         ranks=ranks,
     )
     trainer.resume()
-    done = False
+    done = diverged = False
     try:
         done = trainer.run(report=report, seconds=seconds)
+    except TrainingDiverged:
+        diverged = True
+        raise
     finally:
-        if rank == 0:
+        if rank == 0 and not diverged:
             save_model(model, output, dtype=torch.bfloat16)
             state = {"recipe": name, "seed": seed, "step": trainer.step, "complete": done}
             (folder / "recipe.json").write_text(json.dumps(state) + "\n")
+        if ranks > 1:
+            distributed.destroy_process_group()
     return done
 
 
@@ -104,5 +114,6 @@ def _tokenizer_on_every_rank(name: str, folder: Path, rank: int, ranks: int) -> 
     if rank == 0:
         tokenizer = tokenizer_of(name, folder)
     if ranks > 1:
-        distributed.barrier()
+        on_gpu = distributed.get_backend() == "nccl"
+        distributed.barrier(device_ids=[torch.cuda.current_device()] if on_gpu else None)
     return tokenizer if rank == 0 else Tokenizer.load(folder)

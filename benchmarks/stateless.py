@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rxtmodel import ReactiveTransformer, RxtConfig
-from rxtmodel.cache import KVCache, LayerCache
+from rxtmodel.cache import KVCache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,24 +59,9 @@ class Stateless:
     def read(self, ids: Sequence[int]) -> int:
         """Append ``ids`` to the history; returns the likeliest next token."""
         cache, model = self.cache, self.model
-        before, count = cache.lengths[0], len(ids)
-        cache.begin(0, 1, count)
-        rope = model.rope[:, before : before + count]
-        mask = None
-        if before and count > 1:
-            keys, rows = torch.arange(before + count), torch.arange(before, before + count)
-            mask = keys <= rows[:, None]
-        x_BTD = model.embedding(torch.tensor([ids]))
-        for index, layer in enumerate(model.decoder):
-            x_BTD = layer(
-                x_BTD,
-                None,
-                rope=rope,
-                mask=mask,
-                causal=mask is None and count > 1,
-                cache=LayerCache(cache, index),
-            )
-        cache.advance(count)
+        cache.begin(0, 1, len(ids))
+        x_BTD = model.prefill(torch.tensor([ids]), None, cache)
+        cache.advance(len(ids))
         return int(model.logits(x_BTD[:, -1]).argmax())
 
 

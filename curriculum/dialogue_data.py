@@ -51,7 +51,7 @@ class BatchShape:
     states: int
     """How many memory states of a dialogue are probed; the last one always is."""
     probes: int
-    """Decodes for each state; the first of them is the dialogue's own next turn, where it has one."""
+    """Decodes for each state; the first is the dialogue's own next turn, where it has one."""
     width: int = 64
     """Longest turn, in tokens; dialogues with a longer one are drawn again."""
 
@@ -84,7 +84,8 @@ def make_batch(encode: Encode, rng: random.Random, shape: BatchShape, mix: Mix) 
             )
     # The answer and its end are scored; [A] itself is given.
     targets = (np.cumsum(probes == ANSWER, axis=-1) > 0) & (probes != ANSWER) & (probes != 0)
-    return DialogueBatch(*(torch.from_numpy(np.asarray(x)) for x in (turns, states, probes, targets)))
+    arrays = turns, states, probes, targets
+    return DialogueBatch(*(torch.from_numpy(np.asarray(x)) for x in arrays))
 
 
 def _fill(

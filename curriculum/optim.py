@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rxtmodel.memory.stacked import StackedLinear
+
 
 def orthogonalise(update: Tensor, steps: int = 5) -> Tensor:
-    """Nearest semi-orthogonal matrix of each matrix in a batch [..., R, C], by Newton-Schulz in bf16.
+    """Nearest semi-orthogonal matrix of each matrix [..., R, C] in a batch, Newton-Schulz in bf16.
 
     Source: Muon, https://kellerjordan.github.io/posts/muon/ (coefficients of the quintic).
     """
@@ -68,12 +70,16 @@ class Muon(torch.optim.Optimizer):
 def build_optimisers(
     model: nn.Module, lr: Tensor, *, muon: bool, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """Optimisers of a model; weight decay on matrices only. ``lr`` is shared and set by the caller."""
-    matrices, others = [], []
-    for name, p in model.named_parameters():
-        if p.requires_grad:
-            is_matrix = p.dim() >= 2 and not name.startswith(("embedding", "memory_init"))
-            (matrices if is_matrix and "bias" not in name else others).append(p)
+    """Optimisers of a model; ``lr`` is shared and set by the caller.
+
+    Muon (or weight decay) is for the weights of linear maps; embeddings, norms, biases, gates and
+    the initial memory are AdamW's, without decay.
+    """
+    linear = (nn.Linear, StackedLinear)
+    maps = {id(m.weight) for m in model.modules() if isinstance(m, linear)}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in trained if id(p) in maps]
+    others = [p for p in trained if id(p) not in maps]
     capturable = lr.is_cuda
     adam = {"lr": lr, "betas": (0.9, 0.98), "eps": 1e-9, "capturable": capturable}
     adam["foreach"] = capturable

@@ -34,21 +34,17 @@ def recall(vocab_size: int) -> Recipe:
     medium = Mix(max_facts=12)
     long = Mix(max_facts=20)
     phases = (
-        Phase(
-            steps=200, mix=short, shape=BatchShape(dialogues=1024, turns=4, states=1, probes=4)
-        ),
+        Phase(steps=200, mix=short, shape=BatchShape(dialogues=1024, turns=4, states=1, probes=4)),
         Phase(
             steps=1_700, mix=medium, shape=BatchShape(dialogues=256, turns=16, states=4, probes=4)
         ),
-        Phase(
-            steps=1_400, mix=long, shape=BatchShape(dialogues=128, turns=32, states=8, probes=4)
-        ),
+        Phase(steps=1_400, mix=long, shape=BatchShape(dialogues=128, turns=32, states=8, probes=4)),
     )
     return Recipe(model=model, train=TrainConfig(phases=phases, lr=4e-3, micro_batches=2))
 
 
 def recall_small(vocab_size: int) -> Recipe:
-    """The same on a CPU: a narrower model and shorter dialogues, about half an hour of two cores."""
+    """The same on a CPU: a narrower model, shorter dialogues, about half an hour of two cores."""
     model = RxtConfig(
         vocab_size=vocab_size,
         embed_dim=128,

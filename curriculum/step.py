@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 _WARMUP_STEPS = 3
 
+# Without cuDNN: it is chosen first on recent GPUs, plans anew for each shape, and is the suspect in
+# a run that ended in NaN (docs/experiments.md).
+_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
 
 @dataclass(slots=True)
 class StepResult:
@@ -35,6 +40,8 @@ class StepResult:
 
     loss: Tensor
     token_accuracy: Tensor
+    skipped: Tensor
+    """How many updates were skipped so far because a gradient was not finite."""
 
 
 class TrainStep:
@@ -59,6 +66,7 @@ class TrainStep:
         self._stage, self._optimisers, self._clip = stage, optimisers, clip
         self._device, self._ranks = device, ranks
         self._params = [p for p in stage.parameters() if p.requires_grad]
+        self._skipped = torch.zeros((), device=device)
         # All gradients are views of one buffer: one memset, one all-reduce.
         self._grads = torch.zeros(sum(p.numel() for p in self._params), device=device)
         offset = 0
@@ -89,7 +97,7 @@ class TrainStep:
             self._captured[1].replay()
         else:
             self._update()
-        return StepResult(loss / count, accuracy / count)
+        return StepResult(loss / count, accuracy / count, self._skipped)
 
     def _replay(self, batch: DialogueBatch) -> StageOutput:
         for f in fields(batch):
@@ -98,13 +106,17 @@ class TrainStep:
         return self._output
 
     def _backward(self, batch: DialogueBatch) -> StageOutput:
-        with self._precision():
+        with self._precision(), sdpa_kernel(_BACKENDS):
             output = self._stage(batch)
         output.loss.backward()
         return type(output)(output.loss.detach(), output.token_accuracy)
 
     def _update(self) -> None:
-        nn.utils.clip_grad_norm_(self._params, self._clip, foreach=True)
+        norm = nn.utils.clip_grad_norm_(self._params, self._clip, foreach=True)
+        # One gradient that is not finite would end the run: clipping has spread it to all of them,
+        # so all become zero and the optimisers go on with their momentum.
+        self._skipped += (~norm.isfinite()).float()
+        self._grads.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         for optimiser in self._optimisers:
             optimiser.step()
 
@@ -125,9 +137,10 @@ class TrainStep:
                 self._update()
         torch.cuda.current_stream().wait_stream(stream)
         self._restore(saved)
+        self._skipped.zero_()
         backward, update = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        # Capturing records, it does not run: state stays what was restored. Thread-local mode, since
-        # a watchdog thread of torch.distributed may query events meanwhile.
+        # Capturing records, it does not run: state stays what was restored. Thread-local mode,
+        # since a watchdog thread of torch.distributed may query events meanwhile.
         with torch.cuda.graph(backward, capture_error_mode="thread_local"):
             self._output = self._backward(self._input)
         with torch.cuda.graph(update, capture_error_mode="thread_local"):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .dialogue_data import BatchShape, DialogueBatches, Encode, batches
-from .dialogues import Mix
 from .optim import build_optimisers, trapezoid
-from .stages.memory_aware import MemoryAwareStage
 from .step import TrainStep, compile_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .dialogues import Mix
+    from .stages.memory_aware import MemoryAwareStage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +45,17 @@ class TrainConfig:
     weight_decay: float = 0.02
     clip: float = 1.0
     micro_batches: int = 1
-    """Batches of a step, shared out over the ranks; their number must be a multiple of the ranks'."""
+    """Batches of a step, shared out over the ranks: a multiple of their number."""
     muon: bool = True
     seed: int = 0
 
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
+
+
+class TrainingDiverged(Exception):
+    """The loss is not a finite number any more. The last checkpoint is from before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,7 @@ class Trainer:
             stage.model, self._lr, muon=config.muon, weight_decay=config.weight_decay
         )
         self.step = 0
+        self._in_step = False
         folder.mkdir(parents=True, exist_ok=True)
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high")
@@ -124,7 +133,9 @@ class Trainer:
                     return self.step == self.config.steps
                 first = last
         finally:
-            self.save()
+            # Half a step is not a state to resume from: the last checkpoint stands.
+            if not self._in_step:
+                self.save()
         return True
 
     def _run_phase(
@@ -155,11 +166,21 @@ class Trainer:
         while self.step < last:
             factor = trapezoid(self.step, config.steps, warmup=config.warmup, decay=config.decay)
             self._lr.fill_(config.lr * factor)
-            output = train([next(source) for _ in range(share)])
+            parts = [next(source) for _ in range(share)]
+            self._in_step = True
+            output = train(parts)
             self.step += 1
+            self._in_step = False
             counted += 1
             if self.step % self._log_every == 0 or self.step == last:
                 loss, accuracy = output.loss.item(), output.token_accuracy.item()
+                if not math.isfinite(loss):
+                    self._in_step = True  # nothing of this is to be saved
+                    raise TrainingDiverged(
+                        f"the loss is {loss} at step {self.step}, {output.skipped.item():.0f} "
+                        f"updates were skipped; {self._checkpoint} is from before that, "
+                        f"lower lr={config.lr}"
+                    )
                 now = time.monotonic()
                 progress = Progress(
                     self.step, config.steps, loss, accuracy, counted / (now - since)

@@ -15,11 +15,11 @@ with Runtime(FakeModel()) as runtime:
     teacher = runtime.memory("librarian")
     # Interactions that never happened: only encoder and memory attention run.
     rx.from_iterable(LESSONS).pipe(encode(teacher), attend(teacher)).run()
-    snapshot.write_file("librarian.stm", teacher.snapshot())
+    snapshot.write_file("librarian.stm.safetensors", teacher.snapshot())
     print("taught", teacher.version, "lessons")
 
 with Runtime(FakeModel(), store="sqlite:///users.db") as runtime:
     for user in ("ada", "bob"):
-        memory = runtime.memory(user, snapshot="librarian.stm")
+        memory = runtime.memory(user, snapshot="librarian.stm.safetensors")
         memory.conversation().ask(f"I am {user}").result(timeout=30)
         print(f"{user}:", memory.conversation().ask("recall").result(timeout=30).text)

@@ -6,6 +6,7 @@ releases the producer, with or without a garbage collection.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 import weakref
@@ -15,7 +16,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from ._cursor import EMPTY, END, Cursor, E, value
-from ._wake import loop_here, wake
+from ._wake import LoopWaker, loop_here, wake
 from .errors import BackpressureDeadlock
 
 if TYPE_CHECKING:
@@ -65,13 +66,14 @@ class AsyncCursor(_Handle[E]):
     is dropped; ``async with`` releases it at once.
     """
 
-    __slots__ = ("_backend", "_taken")
+    __slots__ = ("_backend", "_taken", "_waker")
 
     def __init__(self, cursor: Cursor[E]) -> None:
         super().__init__(cursor)
         self._taken = 0
         # anyio.lowlevel.checkpoint looks the backend up, for half a microsecond, at every call.
         self._backend: type[AsyncBackend] | None = None
+        self._waker: LoopWaker | None = None
 
     def __aiter__(self) -> AsyncCursor[E]:
         return self
@@ -102,9 +104,19 @@ class AsyncCursor(_Handle[E]):
     async def _wait(self) -> None:
         cursor = self._cursor
         cursor.thread = threading.get_ident()
-        event = anyio.Event()
-        if cursor.log.park(cursor, functools.partial(wake, current_token(), event.set)):
-            await event.wait()
+        waker = self._waker
+        if waker is None or asyncio._get_running_loop() is not waker.loop:
+            token = current_token()
+            if not isinstance(token.native_token, asyncio.AbstractEventLoop):
+                event = anyio.Event()
+                if cursor.log.park(cursor, functools.partial(wake, token, event.set)):
+                    await event.wait()
+                return
+            waker = self._waker = LoopWaker(token.native_token)
+        # On asyncio without an Event: this happens once for each token of an answer.
+        future = waker.arm()
+        if cursor.log.park(cursor, waker):
+            await future
 
     async def aclose(self) -> None:
         """Stop reading and release the producer. Idempotent."""

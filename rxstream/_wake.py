@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -65,6 +66,40 @@ def wake(loop: EventLoopToken, action: Callable[[], object]) -> bool:
     except RunFinishedError:
         return False
     return True
+
+
+class LoopWaker:
+    """What a waiting reader leaves with its log, on asyncio: called, it wakes the reader.
+
+    One serves all waits of a reader. A call that was meant for an earlier wait may end the next
+    one too early, so whoever waits must look and wait again.
+    """
+
+    __slots__ = ("_future", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._future: asyncio.Future[None] | None = None
+
+    def arm(self) -> asyncio.Future[None]:
+        """What to await. On the loop, before the log gets this waker."""
+        self._future = future = self.loop.create_future()
+        return future
+
+    def __call__(self) -> bool:
+        """From any thread, never waits. False: the loop has ended."""
+        try:
+            self.loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:
+            if self.loop.is_closed():
+                return False
+            raise
+        return True
+
+    def _wake(self) -> None:
+        future = self._future
+        if future is not None and not future.done():
+            future.set_result(None)
 
 
 def elsewhere(action: Callable[[], object]) -> None:

@@ -3,7 +3,7 @@
 ::
 
     RxStreamError
-    ├── QueryRejected          a query was not accepted (queue full, busy, closed, duplicate, too long)
+    ├── QueryRejected          not accepted (queue full, busy, closed, duplicate, too long)
     ├── InteractionError       an accepted interaction ended in failure
     │   ├── InteractionCancelled
     │   ├── GenerationError    while decoding; the memory is as before

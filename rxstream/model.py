@@ -20,7 +20,7 @@ FinishReason = Literal["eos", "length", "stop_sequence"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How an answer is drawn. ``temperature=0`` is greedy and ignores the rest but ``max_tokens``."""
+    """How an answer is drawn. ``temperature=0`` is greedy; then only ``max_tokens`` matters."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -127,5 +127,9 @@ class ReactiveModel(Protocol[M]):
         ...
 
     def load(self, data: bytes) -> M:
-        """Inverse of ``dump``. Raises ``SnapshotIncompatible`` for another layout or non-finite values."""
+        """Inverse of ``dump``.
+
+        Raises:
+            SnapshotIncompatible: another layout, or values that are not finite.
+        """
         ...

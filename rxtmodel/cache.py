@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,15 +13,26 @@ if TYPE_CHECKING:
     from .config import RxtConfig
 
 
-class LayerCache:
+class LayerCache(NamedTuple):
     """One layer's view of a ``KVCache`` during one forward pass."""
 
-    def __init__(self, owner: KVCache, layer: int) -> None:
-        self._owner, self._layer = owner, layer
+    new: tuple[Tensor, Tensor]
+    """Where new keys and values go, [B, G, T, H]; of ragged rows all that is there."""
+    every: tuple[Tensor, Tensor]
+    """All keys and values up to the longest row, [B, G, K, H]."""
+    ragged: tuple[Tensor, Tensor] | None
+    """Of rows of different length: their numbers, and where each new token goes, [B] and [B]."""
 
     def append(self, k_BGTH: Tensor, v_BGTH: Tensor) -> tuple[Tensor, Tensor]:
         """Store new keys and values; returns all that exist, up to the longest active row."""
-        return self._owner.write(self._layer, k_BGTH, v_BGTH)
+        if self.ragged is None:
+            self.new[0].copy_(k_BGTH)
+            self.new[1].copy_(v_BGTH)
+        else:
+            row, position = self.ragged
+            self.new[0][row, :, position] = k_BGTH[:, :, 0]
+            self.new[1][row, :, position] = v_BGTH[:, :, 0]
+        return self.every
 
 
 class KVCache:
@@ -51,59 +62,63 @@ class KVCache:
         self.lengths: list[int] = []
         self.max_rows, self.max_len = max_rows, max_len
         self._rows = slice(0, 0)
-        self._positions: list[int] | int = 0
-        self._longest = 0
-        self._index: Tensor | None = None
+        self.layers: list[LayerCache] = []
+        """Of the announced forward pass, one for each layer."""
+        self.positions: slice | Tensor = slice(0, 0)
+        """Of the announced tokens: the same for all rows, or [B, 1]."""
+        self.mask: Tensor | None = None
+        """Keys that a token may see, True, where neither all nor ``causal`` says it."""
+        self.causal = False
 
     @property
     def num_rows(self) -> int:
         return len(self.lengths)
 
     def begin(self, first_row: int, num_rows: int, num_tokens: int) -> None:
-        """Announce a forward pass of ``num_tokens`` for rows ``first_row .. + num_rows``."""
-        self._rows = slice(first_row, first_row + num_rows)
-        lengths = self.lengths[self._rows]
-        self._longest = max(lengths) + num_tokens
-        if self._longest > self.max_len:
-            raise IndexError(f"cache of {self.max_len} tokens cannot hold {self._longest}")
-        same = lengths.count(lengths[0]) == num_rows
-        self._positions = lengths[0] if same else lengths
-        # Ragged rows are only ever advanced by one token.
-        self._index = None if same else torch.tensor(lengths, device=self.k.device)
+        """Announce a forward pass of ``num_tokens`` for rows ``first_row .. + num_rows``.
 
-    def write(self, layer: int, k_BGTH: Tensor, v_BGTH: Tensor) -> tuple[Tensor, Tensor]:
-        k, v = self.k[layer, self._rows], self.v[layer, self._rows]
-        if self._index is None:
-            start = self._positions
-            k[:, :, start : start + k_BGTH.shape[2]] = k_BGTH
-            v[:, :, start : start + k_BGTH.shape[2]] = v_BGTH
-        else:
-            row = torch.arange(k.shape[0], device=k.device)
-            k[row, :, self._index] = k_BGTH[:, :, 0]
-            v[row, :, self._index] = v_BGTH[:, :, 0]
-        return k[:, :, : self._longest], v[:, :, : self._longest]
+        Rows of different length advance by one token at a time; else raises ValueError.
+        """
+        rows = self._rows = slice(first_row, first_row + num_rows)
+        lengths = self.lengths[rows]
+        start, longest = lengths[0], max(lengths) + num_tokens
+        if longest > self.max_len:
+            raise IndexError(f"cache of {self.max_len} tokens cannot hold {longest}")
+        every = self._views(slice(0, longest))
+        self.mask, self.causal = None, num_tokens > 1 and not start
+        if lengths.count(start) == num_rows:
+            self.positions = slice(start, longest)
+            new = self._views(self.positions)
+            self.layers = [LayerCache(*parts, None) for parts in zip(new, every, strict=True)]
+            if start and num_tokens > 1:
+                # ``causal`` would align the first new token with the first key of all.
+                seen = torch.ones(num_tokens, longest, dtype=torch.bool, device=self.k.device)
+                self.mask = seen.tril(start)
+            return
+        if num_tokens > 1:
+            raise ValueError(
+                f"rows of {sorted(set(lengths))} tokens cannot take {num_tokens} more at once: "
+                "rows of different length advance by one token at a time"
+            )
+        device = self.k.device
+        index = torch.tensor(lengths, device=device)
+        ragged = torch.arange(num_rows, device=device), index
+        self.positions = index[:, None]
+        self.layers = [LayerCache(part, part, ragged) for part in every]
+        self.mask = (torch.arange(longest, device=device) <= index[:, None])[:, None, None, :]
 
-    def positions(self, num_tokens: int) -> Tensor:
-        """Positions of the announced tokens, [T] when all rows agree, else [B, 1]."""
-        if self._index is not None:
-            return self._index[:, None]
-        start = self._positions
-        return torch.arange(start, start + num_tokens, device=self.k.device)
+    def _views(self, tokens: slice) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of ``tokens`` in the announced rows, of every layer."""
+        k, v = self.k[:, self._rows, :, tokens], self.v[:, self._rows, :, tokens]
+        return list(zip(k.unbind(), v.unbind(), strict=True))
 
     def advance(self, num_tokens: int) -> None:
         """The announced forward pass is done: its tokens are valid now."""
         for row in range(self._rows.start, self._rows.stop):
             self.lengths[row] += num_tokens
 
-    def mask(self) -> Tensor | None:
-        """Keys that exist, bool [B, 1, 1, K], for rows of different length; None when equal."""
-        if self._index is None:
-            return None
-        keys = torch.arange(self._longest, device=self.k.device)
-        return (keys <= self._index[:, None])[:, None, None, :]
-
     def remove(self, row: int) -> int:
-        """End ``row``; the last row takes its place. Returns the row that moved (== row if none)."""
+        """End ``row``; the last row takes its place. Returns the row that moved (row if none)."""
         last = self.num_rows - 1
         if row != last:
             n = self.lengths[last]

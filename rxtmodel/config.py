@@ -73,7 +73,7 @@ class MemoryConfig:
     variant: MemoryVariant = "interlayer"
     """The published forms of memory attention, or "delta", our fast-weight rule."""
     num_heads: int = 8
-    """Heads of memory write and read. In the "delta" variant each head has its own address space."""
+    """Heads of memory write and read. In the "delta" variant each has its own address space."""
     num_groups: int = 1
     """Layer groups of "grouped-self-interlayer"."""
     gate: GateKind = "linear"

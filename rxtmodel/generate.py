@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .cache import KVCache
-from .model import ReactiveTransformer
 from .template import EOS, PAD, SPECIAL_TOKENS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .model import ReactiveTransformer
 
 
 def pad(rows: Sequence[Sequence[int]], *, device: torch.device | str = "cpu") -> Tensor:

@@ -1,18 +1,22 @@
-"""The Reactive Transformer: pure functions of ids and memory. Nothing is remembered in the module."""
+"""The Reactive Transformer: pure functions of ids and memory. The module remembers nothing."""
 
 # Shape suffixes: L layers, B batch, T tokens, S slots, D model width, V vocabulary.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .cache import KVCache, LayerCache
-from .config import RxtConfig
 from .layers import DecoderLayer, EncoderLayer
 from .memory import build_write
-from .rope import rope_table
+from .rope import as_complex, rope_table
+
+if TYPE_CHECKING:
+    from .cache import KVCache
+    from .config import RxtConfig
 
 MemoryState = list[tuple[Tensor, ...]]
 """A memory as its readers want it: one entry for each decoder layer (``project_memory``)."""
@@ -90,21 +94,18 @@ class ReactiveTransformer(nn.Module):
 
     def prefill(self, ids_BT: Tensor, memory: MemoryState | None, cache: KVCache) -> Tensor:
         """The same without the head: hidden states [B, T, D] of the new tokens."""
-        length = ids_BT.shape[1]
-        positions = cache.positions(length)
-        rope = self.rope[:, positions]
-        if rope.dim() == 4:
-            rope = rope[:, :, None]
-        mask = cache.mask()
+        rope = as_complex(self.rope[:, cache.positions])
+        if rope.dim() == 3:  # rows at positions of their own: [B, T, H / 2], and heads come second
+            rope = rope[:, None]
         x = self.embedding(ids_BT)
         for index, layer in enumerate(self.decoder):
             x = layer(
                 x,
                 None if memory is None else memory[index],
                 rope=rope,
-                mask=mask,
-                causal=length > 1,
-                cache=LayerCache(cache, index),
+                mask=cache.mask,
+                causal=cache.causal,
+                cache=cache.layers[index],
             )
         return x
 

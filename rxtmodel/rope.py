@@ -19,11 +19,21 @@ def rope_table(max_len: int, head_dim: int, base: float = 10_000.0) -> Tensor:
     return torch.stack((angle.cos(), angle.sin())).float()
 
 
+def as_complex(table: Tensor) -> Tensor:
+    """A table [2, ...] as complex numbers [...], for ``rotate``."""
+    return torch.complex(table[0], table[1])
+
+
 def rotate(x: Tensor, table: Tensor) -> Tensor:
     """Rotate the pairs of ``x`` [..., T, head_dim] by ``table`` [2, T, head_dim / 2].
 
-    ``table`` may carry a batch, [2, B, 1, T, head_dim / 2], where rows sit at positions of their own.
+    ``table`` may carry a batch, [2, B, 1, T, head_dim / 2], where each row has its own positions.
+    It may also be complex, without the first dimension (``as_complex``): the same in fewer
+    operators, for decoding. Compilers of training code take only the real form.
     """
+    if table.is_complex():
+        pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(pairs * table).flatten(-2).to(x.dtype)
     cos, sin = table[0], table[1]
     even, odd = x[..., 0::2].float(), x[..., 1::2].float()
     out = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)

@@ -10,7 +10,10 @@ ids here and are used by models that were trained with them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SPECIAL_TOKENS = (
     "[PAD]", "[UNK]", "[BOS]", "[EOS]", "[MASK]", "[Q]", "[A]", "[T]", "[I]", "[U]", "[C]",

@@ -6,10 +6,13 @@ value), so the distance is the number of turns since the memory last saw it.
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..dialogues import SELF, Fact, Turn, World
+
+if TYPE_CHECKING:
+    import random
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,4 @@ def self_episode(rng: random.Random, *, distance: int, max_facts: int = 4) -> Ep
 
 def current(world: World, fact: Fact) -> Fact:
     """The fact as it stands now."""
-    return next(
-        f for f in world.facts if f.owner == fact.owner and f.attribute == fact.attribute
-    )
+    return next(f for f in world.facts if f.owner == fact.owner and f.attribute == fact.attribute)

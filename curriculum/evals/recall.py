@@ -1,4 +1,4 @@
-"""The recall benchmark: is what was told still known, whose is it, and does the model know when not?
+"""The recall benchmark: is what was told still known, whose is it, and is not knowing admitted?
 
 Answers are greedy and must equal the expected sentence to the letter. In mode "own" the model lives
 through the dialogue with the answers it gives itself, as in use; "gold" feeds it the right answers.
@@ -11,12 +11,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from rxtmodel import ReactiveTransformer
 from rxtmodel.generate import generate, pad
 from rxtmodel.template import PAD, interaction_ids, query_ids
 
@@ -29,6 +28,9 @@ from .episodes import (
     unknown_episode,
     update_episode,
 )
+
+if TYPE_CHECKING:
+    from rxtmodel import ReactiveTransformer
 
 Mode = Literal["own", "gold"]
 Control = Literal["zeroed", "swapped", "frozen"]

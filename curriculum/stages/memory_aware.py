@@ -93,5 +93,3 @@ class MemoryAwareStage(nn.Module):
 
     def _offsets(self, device: torch.device) -> Tensor:
         return torch.arange(self.max_answer, device=device)
-
-

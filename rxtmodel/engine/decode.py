@@ -4,19 +4,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from ..cache import KVCache
-from ..sampler import Sampler
 from ..template import EOS, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..model import MemoryState, ReactiveTransformer
+    from ..sampler import Sampler
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +49,8 @@ class DecodeBatch:
         )
         self.rows: list[Row] = []
         self._memory: MemoryState | None = None
+        self._first_rows: dict[int, MemoryState] = {}
+        """The first n rows of the memory slabs. Views: they show what is stored later, too."""
         banned = torch.zeros(model.config.vocab_size, device=weight.device)
         banned[[i for i in range(len(SPECIAL_TOKENS)) if i != EOS]] = -torch.inf
         self._banned = banned
@@ -88,7 +90,7 @@ class DecodeBatch:
         count = len(rows)
         self.cache.begin(0, count, 1)
         pending = torch.tensor([[row.pending] for row in self.rows[:count]], device=self._device)
-        logits = self.model.decode_step(pending, self._memory_rows(0, count), self.cache)
+        logits = self.model.decode_step(pending, self._memory_of_first(count), self.cache)
         self.cache.advance(1)
         logits = logits + self._banned
         if all(row.sampler.greedy for row in rows):
@@ -134,15 +136,19 @@ class DecodeBatch:
     def _memory_rows(self, first: int, count: int) -> MemoryState:
         return [tuple(slab[first : first + count] for slab in layer) for layer in self._memory]
 
+    def _memory_of_first(self, count: int) -> MemoryState:
+        rows = self._first_rows.get(count)
+        if rows is None:
+            rows = self._first_rows[count] = self._memory_rows(0, count)
+        return rows
+
     def _bring_forward(self, rows: Sequence[Row]) -> None:
         """Swap rows so that the wanted ones are the first of the slabs."""
         wanted = set(map(id, rows))
         for target in range(len(rows)):
             if id(self.rows[target]) in wanted:
                 continue
-            source = next(
-                i for i in range(len(rows), len(self.rows)) if id(self.rows[i]) in wanted
-            )
+            source = next(i for i in range(len(rows), len(self.rows)) if id(self.rows[i]) in wanted)
             self._swap(target, source)
 
     def _swap(self, a: int, b: int) -> None:

@@ -33,9 +33,18 @@ if TYPE_CHECKING:
     from ..config import RxtConfig
 
 
+_FLOOR = 1e-6
+"""Of a squared norm; those of trained models lie above 0.5."""
+
+
 def address(x: Tensor) -> Tensor:
-    """A unit vector over the slots, mostly non-negative (SiLU before the norm)."""
-    return F.normalize(F.silu(x.float()), dim=-1, eps=1e-6)
+    """A unit vector over the slots, mostly non-negative (SiLU before the norm).
+
+    Features that are all far below zero address nothing: the norm's floor is smooth, so that the
+    gradient there is bounded.
+    """
+    features = F.silu(x.float())
+    return features * torch.rsqrt(features.square().sum(-1, keepdim=True) + _FLOOR)
 
 
 class DeltaWrite(nn.Module):

@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import MemoryConfig
 from .stacked import StackedLinear
+
+if TYPE_CHECKING:
+    from ..config import MemoryConfig
 
 
 class ResidualGate(nn.Module):

@@ -1,4 +1,4 @@
-"""Layers of memory attention do not depend on each other: one batched product serves all of them."""
+"""Layers of memory attention do not depend on each other: one batched product serves them all."""
 
 # Shape suffixes: L layers, B batch, S slots or queries, T tokens or keys, D model width.
 

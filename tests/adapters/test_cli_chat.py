@@ -52,12 +52,13 @@ def test_a_store_of_ones_own(rxt: Rxt) -> None:
 
 
 def test_a_snapshot_carries_what_is_remembered(rxt: Rxt) -> None:
-    saved = rxt.chat("--conversation", "a", typed="my dog is called Biscuit\n/save dog.rxm\n")
+    typed = "my dog is called Biscuit\n/save dog.stm.safetensors\n"
+    saved = rxt.chat("--conversation", "a", typed=typed)
     assert saved.stdout == "my dog is called Biscuit #0\n"
-    assert "saved version 1 to dog.rxm" in saved.stderr
-    begun = rxt.chat("--conversation", "b", "--snapshot", "dog.rxm", typed="recall\n")
+    assert "saved version 1 to dog.stm.safetensors" in saved.stderr
+    begun = rxt.chat("--conversation", "b", "--snapshot", "dog.stm.safetensors", typed="recall\n")
     assert "Biscuit" in begun.stdout
-    loaded = rxt.chat("--conversation", "c", typed="hello\n/load dog.rxm\nrecall\n")
+    loaded = rxt.chat("--conversation", "c", typed="hello\n/load dog.stm.safetensors\nrecall\n")
     assert loaded.stdout.splitlines()[1] == (
         "my dog is called Biscuit -> my dog is called Biscuit #0"
     )

@@ -15,7 +15,7 @@ BEFORE = ["hello -> hello #0"]
 def rxt(tmp_path: Path) -> Rxt:
     """With a conversation that has begun."""
     rxt = Rxt(tmp_path)
-    rxt.chat(typed="hello\n/save good.rxm\n")
+    rxt.chat(typed="hello\n/save good.stm.safetensors\n")
     return rxt
 
 
@@ -56,34 +56,37 @@ def test_the_lines_around_a_bad_one_are_answered(rxt: Rxt) -> None:
 
 @pytest.mark.parametrize("how", ["option", "command"])
 def test_a_snapshot_of_another_model(rxt: Rxt, how: str) -> None:
-    rxt.chat("--conversation", "b", typed="hi\n/save other.rxm\n", model="fake:fingerprint=other")
-    says = ["other.rxm", "'other'", "'fake'"]
+    typed = "hi\n/save other.stm.safetensors\n"
+    rxt.chat("--conversation", "b", typed=typed, model="fake:fingerprint=other")
+    says = ["other.stm.safetensors", "'other'", "'fake'"]
     if how == "option":
-        check(rxt, "--conversation", "new", "--snapshot", "other.rxm", says=says)
+        check(rxt, "--conversation", "new", "--snapshot", "other.stm.safetensors", says=says)
     else:
-        check(rxt, typed="/load other.rxm\n", says=says)
+        check(rxt, typed="/load other.stm.safetensors\n", says=says)
 
 
 @pytest.mark.parametrize("kept", [0, 7, 100, -1])
 def test_a_truncated_snapshot(rxt: Rxt, kept: int) -> None:
-    whole = (rxt.home / "good.rxm").read_bytes()
-    (rxt.home / "bad.rxm").write_bytes(whole[:kept])
-    check(rxt, typed="/load bad.rxm\n", says=["bad.rxm"])
-    check(rxt, "--conversation", "new", "--snapshot", "bad.rxm", says=["bad.rxm"])
+    whole = (rxt.home / "good.stm.safetensors").read_bytes()
+    (rxt.home / "bad.stm.safetensors").write_bytes(whole[:kept])
+    says = ["bad.stm.safetensors"]
+    check(rxt, typed="/load bad.stm.safetensors\n", says=says)
+    check(rxt, "--conversation", "new", "--snapshot", "bad.stm.safetensors", says=says)
 
 
 def test_a_snapshot_that_does_not_exist(rxt: Rxt) -> None:
-    check(rxt, typed="/load absent.rxm\n", says=["absent.rxm", "No such file"])
+    says = ["absent.stm.safetensors", "No such file"]
+    check(rxt, typed="/load absent.stm.safetensors\n", says=says)
     check(rxt, typed="/load\n", says=["/load FILE"])
 
 
 def test_a_snapshot_for_a_conversation_that_has_begun(rxt: Rxt) -> None:
-    check(rxt, "--snapshot", "good.rxm", says=["'main' has begun", "--conversation"])
+    check(rxt, "--snapshot", "good.stm.safetensors", says=["'main' has begun", "--conversation"])
 
 
 def test_the_same_command_line_with_a_snapshot_again(rxt: Rxt) -> None:
     for number in range(2):
-        done = rxt.chat("--conversation", "b", "--snapshot", "good.rxm", typed="hi\n")
+        done = rxt.chat("--conversation", "b", "--snapshot", "good.stm.safetensors", typed="hi\n")
         assert (done.stdout, done.returncode) == (f"hi #{number + 1}\n", 0)
 
 
@@ -91,8 +94,8 @@ def test_saving_over_another_file(rxt: Rxt) -> None:
     (rxt.home / "notes.txt").write_text("mine")
     check(rxt, typed="/save notes.txt\n", says=["notes.txt exists and is not a snapshot"])
     assert (rxt.home / "notes.txt").read_text() == "mine"
-    assert rxt.chat(typed="/save good.rxm\n").returncode == 0
-    check(rxt, typed="/save absent/file.rxm\n", says=["absent/file.rxm"])
+    assert rxt.chat(typed="/save good.stm.safetensors\n").returncode == 0
+    check(rxt, typed="/save absent/file.stm.safetensors\n", says=["absent/file.stm.safetensors"])
 
 
 def test_a_new_conversation_with_a_name_that_is_taken(rxt: Rxt) -> None:
@@ -134,7 +137,7 @@ def test_a_model_that_fails_to_remember(rxt: Rxt) -> None:
         ("nowhere://x", "known scheme"),
         ("chat.db", "sqlite:///"),
         ("sqlite:///absent/chat.db", "create it first"),
-        ("sqlite:///good.rxm", "not a database"),
+        ("sqlite:///good.stm.safetensors", "not a database"),
     ],
 )
 def test_a_store_that_cannot_be_opened(rxt: Rxt, store: str, says: str) -> None:

@@ -14,7 +14,7 @@ ASKED = "what is my dog called?\n"
 def rxt(tmp_path_factory: pytest.TempPathFactory) -> Rxt:
     """A user who has told conversation ``a`` something and saved what it remembers."""
     rxt = Rxt(tmp_path_factory.mktemp("home"))
-    done = rxt.run("chat", "--conversation", "a", typed=f"{TOLD}/save dog.rxm\n")
+    done = rxt.run("chat", "--conversation", "a", typed=f"{TOLD}/save dog.stm.safetensors\n")
     assert done.returncode == 0, done.stderr
     return rxt
 
@@ -35,4 +35,4 @@ def test_another_conversation_does_not_know(rxt: Rxt) -> None:
 
 
 def test_a_conversation_that_begins_with_the_snapshot_knows(rxt: Rxt) -> None:
-    assert "Biscuit" in ask(rxt, "--conversation", "c", "--snapshot", "dog.rxm")
+    assert "Biscuit" in ask(rxt, "--conversation", "c", "--snapshot", "dog.stm.safetensors")

@@ -127,12 +127,12 @@ def test_commands(rxt: Rxt) -> None:
         child.expect("hello #0")
         child.sendline("/memory")
         child.expect(r"'main': version 1, \d+\.\d KiB, updated 20\d\d-")
-        child.sendline("/save hello.rxm")
-        child.expect("saved version 1 to hello.rxm")
+        child.sendline("/save hello.stm.safetensors")
+        child.expect("saved version 1 to hello.stm.safetensors")
         child.sendline("/new")
         child.expect("new conversation 'main-2'")
-        child.sendline("/load hello.rxm")
-        child.expect("loaded hello.rxm")
+        child.sendline("/load hello.stm.safetensors")
+        child.expect("loaded hello.stm.safetensors")
         child.sendline("recall")
         child.expect("hello -> hello #0")
         child.sendline("/help")
@@ -145,8 +145,8 @@ def test_commands(rxt: Rxt) -> None:
 
 def test_a_query_that_is_refused_leaves_the_chat_usable(rxt: Rxt) -> None:
     with terminal(rxt) as child:
-        child.sendline("/load absent.rxm")
-        child.expect("! cannot read snapshot 'absent.rxm'")
+        child.sendline("/load absent.stm.safetensors")
+        child.expect("! cannot read snapshot 'absent.stm.safetensors'")
         child.sendline("hello")
         child.expect("hello #0")
         child.send(CTRL_D)

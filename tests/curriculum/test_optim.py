@@ -121,7 +121,6 @@ def test_every_weight_has_one_optimiser_and_only_matrices_decay(muon):
     assert {"memory_write.attention.q_proj.weight", "memory_write.gate.mix.weight"} <= matrices
 
 
-@pytest.mark.xfail(reason="a norm's scales for all layers, [L, D], are taken for a matrix")
 def test_a_scale_for_each_layer_is_no_matrix():
     matrices, _, _ = split()
     assert not {name for name in matrices if "norm" in name}

@@ -1,4 +1,4 @@
-"""Scores a model on hand-written dialogues, lived through as in use: `python -m tests.freeform.score`.
+"""Scores a model on hand-written dialogues, as in use: `python -m tests.freeform.score`.
 
 An answer to "ask" is right when it holds an expected value and none of the rejected ones; an answer
 to "unknown" when it says that the model does not know.

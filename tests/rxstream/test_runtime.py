@@ -193,7 +193,7 @@ def test_opened_by_many_threads_once(model):
 
 
 def test_snapshot_as_system_prompt(model, tmp_path):
-    path = tmp_path / "prompt.stm"
+    path = tmp_path / "prompt.stm.safetensors"
     store = MemoryStore()
     with Runtime(model, store=store) as runtime:
         teacher = runtime.memory("teacher")

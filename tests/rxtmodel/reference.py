@@ -136,6 +136,6 @@ class Reference:
 
 
 def address(x: ndarray) -> ndarray:
-    """SiLU, then a unit vector."""
+    """SiLU, then a unit vector; the floor keeps a vanishing one from being blown up."""
     x = silu(x)
-    return x / math.sqrt(sum(v * v for v in x))
+    return x / math.sqrt(sum(v * v for v in x) + 1e-6)

@@ -1,0 +1,52 @@
+"""Arranging the weights of a model that answers and is not trained any more.
+
+Values, shapes and names stay as they are; only where the numbers lie in memory changes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .attention import Attention
+    from .model import ReactiveTransformer
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def arrange(model: ReactiveTransformer) -> ReactiveTransformer:
+    """Lay out frozen weights for products with few rows, as decoding has them.
+
+    The decoder's query, key and value projections come to lie in one matrix, of which they stay
+    views, so that ``Attention`` can multiply with all at once. On a CPU, wide matrices are stored
+    by columns: a product with one row then adds scaled rows of consecutive numbers, which BLAS
+    does up to twice as fast as one dot product for each output.
+    """
+    for layer in model.decoder:
+        _join(layer.attention)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            _by_columns(module.weight)
+    if model.head is None:  # the embedding is the head: looking ids up gets slower by far less
+        _by_columns(model.embedding.weight)
+    return model
+
+
+def _join(attention: Attention) -> None:
+    weights = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
+    joined = torch.cat([weight.data for weight in weights])
+    _by_columns(joined)
+    sizes = [len(weight) for weight in weights]
+    for weight, rows in zip(weights, joined.split(sizes), strict=True):
+        weight.data = rows
+    attention.joined = joined
+
+
+def _by_columns(weight: Tensor) -> None:
+    """Store ``weight`` [out, in] by columns where that is faster."""
+    wide = weight.shape[0] >= weight.shape[1]
+    if wide and weight.device.type == "cpu" and weight.is_contiguous():
+        weight.data = weight.data.t().contiguous().t()
