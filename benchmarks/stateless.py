@@ -11,6 +11,7 @@ import torch
 
 from rxtmodel import ReactiveTransformer, RxtConfig
 from rxtmodel.cache import KVCache
+from rxtmodel.layout import arrange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ class Stateless:
         wider = dataclasses.replace(
             config, ff_dim=config.ff_dim + read // (3 * config.embed_dim), max_seq_len=max_len
         )
-        self.model = ReactiveTransformer(wider).eval().requires_grad_(False)
+        self.model = arrange(ReactiveTransformer(wider).eval().requires_grad_(False))
         self.cache = KVCache(wider, 1, max_len)
         with torch.inference_mode():
             self.cache.k.normal_()

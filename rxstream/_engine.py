@@ -124,6 +124,15 @@ class Engine:
             with suppress(ClosedError):
                 self.lanes.decode.submit(self._iterate)
 
+    def look(self) -> None:
+        """A last ``kick`` before the lanes close, which cannot be redundant.
+
+        Whoever kicks may be interrupted before it submits, and meanwhile every other kick counts as
+        redundant. Were the lanes closed by then, decodings that are over would not be released.
+        """
+        with suppress(ClosedError):
+            self.lanes.decode.submit(self._iterate)
+
     def on_memory(self, action: Callable[[], object]) -> None:
         with suppress(ClosedError):
             self.lanes.memory.submit(action)

@@ -13,6 +13,8 @@ from .events import ErrorInfo
 from .log import EventLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._memorize import Memorizer
     from .lanes import Timer
     from .snapshot import Snapshot
@@ -97,6 +99,9 @@ class Persister:
     def commit(self, snapshot: Snapshot) -> None:
         """On the io lane, without the lock. May raise what the store raises."""
         self._engine.store.commit(snapshot, expect=self.stored)
+        # Hashes all tensors, unless the store did: here, since later would be under the lock, for
+        # which the decode lane waits at every token.
+        _ = snapshot.digest
 
     def flush(self) -> Pending[int | None]:
         """Takes the lock. Done when the store holds the version that is current now."""
@@ -125,7 +130,7 @@ class Persister:
             self._machine.after(partial(self._engine.save, self._dump))
 
     def _dump(self) -> None:
-        """On the memory lane."""
+        """On the memory lane, as every call of the model; the rest is done on the io lane."""
         memorizer, model = self._memorizer, self._engine.model
         with self._machine:
             value, version = memorizer.value, memorizer.version
@@ -135,20 +140,20 @@ class Persister:
                 self._machine.after(self._engine.saved)
                 return
         try:
-            snapshot = memorizer.snapshot_of(
-                model.dump(value), version=version, log_seq=log_seq, keys=keys
-            )
+            state = model.dump(value)
         except Exception as exc:
             self._failed(version, exc)
             return
-        self._engine.on_io(partial(self._store, snapshot))
+        make = partial(memorizer.snapshot_of, state, version=version, log_seq=log_seq, keys=keys)
+        self._engine.on_io(partial(self._store, version, make))
 
-    def _store(self, snapshot: Snapshot) -> None:
+    def _store(self, version: int, make: Callable[[], Snapshot]) -> None:
         """On the io lane."""
         try:
+            snapshot = make()
             self.commit(snapshot)
         except Exception as exc:
-            self._failed(snapshot.version, exc)
+            self._failed(version, exc)
             return
         with self._machine:
             self._saving = False

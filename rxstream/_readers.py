@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from anyio.abc import AsyncBackend
+
 FAIR = 64
 """Events that a reader may take in a row before other tasks of its event loop get a turn."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import asyncio
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +11,7 @@ from anyio import RunFinishedError
 from anyio.lowlevel import EventLoopToken, current_token
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 

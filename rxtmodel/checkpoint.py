@@ -81,7 +81,7 @@ def load_model(folder: Path | str, *, device: torch.device | str = "cpu") -> Rea
     return model.to(device).eval().requires_grad_(False)
 
 
-_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.randn)
+_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full)
 
 
 class _WithoutWeights(TorchFunctionMode):
@@ -94,11 +94,14 @@ class _WithoutWeights(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
+        if func is torch.randn:
+            kwargs.pop("generator", None)
+            func = torch.empty
         if func in _MAKERS:
-            kwargs = kwargs | {"device": "meta"}
+            kwargs["device"] = "meta"
         return func(*args, **kwargs)
 
 

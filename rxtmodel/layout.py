@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from .model import ReactiveTransformer
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
 def arrange(model: ReactiveTransformer) -> ReactiveTransformer:
     """Lay out frozen weights for products with few rows, as decoding has them.
 
@@ -25,13 +23,15 @@ def arrange(model: ReactiveTransformer) -> ReactiveTransformer:
     by columns: a product with one row then adds scaled rows of consecutive numbers, which BLAS
     does up to twice as fast as one dot product for each output.
     """
-    for layer in model.decoder:
-        _join(layer.attention)
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            _by_columns(module.weight)
-    if model.head is None:  # the embedding is the head: looking ids up gets slower by far less
-        _by_columns(model.embedding.weight)
+    # New tensors of the same kind: a tensor of inference mode cannot stand in for another.
+    with torch.inference_mode(model.embedding.weight.is_inference()), torch.no_grad():
+        for layer in model.decoder:
+            _join(layer.attention)
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                _by_columns(module.weight)
+        if model.head is None:  # the embedding is the head; looking ids up loses far less
+            _by_columns(model.embedding.weight)
     return model
 
 

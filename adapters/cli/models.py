@@ -13,13 +13,30 @@ if TYPE_CHECKING:
     from ..model import RxtAdapter
 
 FAKE = "fake:"
+SMALL = 16_000_000
+"""Weights up to which one thread is enough; measured with 4 million."""
 
 
 def open_model(name: str | None) -> ReactiveModel[Any]:
     """The model for ``rxt chat``: bundled, a folder, or a model without weights for tests."""
     if name is not None and name.startswith(FAKE):
         return open_fake(name.removeprefix(FAKE))
-    return open_rxt(name)
+    adapter = open_rxt(name)
+    _use_one_thread_if_small(adapter)
+    return adapter
+
+
+def _use_one_thread_if_small(adapter: RxtAdapter) -> None:
+    """Have PyTorch compute a small model on one thread, in this whole process.
+
+    Its operators are so short that a second thread gains nothing; but the threads wait for each
+    other in every one of them, and beside other programs that makes answers several times slower.
+    Here and not in the library, which must not decide it for the program that it is part of.
+    """
+    import torch
+
+    if sum(weight.numel() for weight in adapter.model.parameters()) <= SMALL:
+        torch.set_num_threads(1)
 
 
 def open_rxt(name: str | None, *, device: str = "cpu") -> RxtAdapter:

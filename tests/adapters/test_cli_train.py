@@ -104,21 +104,25 @@ def test_a_recipe_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_model_folder_with_a_file_missing(trained: Path, tmp_path: Path, missing: str) -> None:
+def test_a_model_folder_with_a_file_missing(
+    trained: Path, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
     (trained / "model" / missing).unlink()
-    done = Rxt(tmp_path).run("chat", "--model", str(trained / "model"), typed="hello\n")
-    assert (done.stdout, done.returncode) == ("", 1)
-    assert len(done.stderr.splitlines()) == 1
-    assert missing in done.stderr
+    refused(trained / "model", capsys, says=missing)
 
 
-def test_a_truncated_weights_file(trained: Path, tmp_path: Path) -> None:
+def test_a_truncated_weights_file(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = trained / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    done = Rxt(tmp_path).run("chat", "--model", str(trained / "model"), typed="hello\n")
-    assert (done.stdout, done.returncode) == ("", 1)
-    assert len(done.stderr.splitlines()) == 1
-    assert "model.safetensors" in done.stderr
+    refused(trained / "model", capsys, says="model.safetensors")
+
+
+def refused(model: Path, capsys: pytest.CaptureFixture[str], *, says: str) -> None:
+    """``rxt chat`` does not begin, and one line says why."""
+    capsys.readouterr()
+    assert main(["chat", "--model", str(model), "--store", "memory:"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and says in err
 
 
 def test_interval() -> None:

@@ -333,6 +333,21 @@ def test_close_can_drain(model):
     assert memory.version == 1
 
 
+def test_close_releases_decodings_while_another_thread_is_about_to_kick(model):
+    pause = model.pause("start", after=True)
+    runtime = Runtime(model)
+    it = runtime.memory("m").conversation().ask("hello")
+    pause.wait_until_reached()
+    runtime._core.engine._kicked = True  # as of a thread that is interrupted inside kick()
+    closing = threading.Thread(target=runtime.close)
+    closing.start()
+    with pytest.raises(InteractionCancelled):
+        it.result(30)
+    pause.release()
+    closing.join()
+    model.check()
+
+
 def test_close_finishes_a_running_update(model):
     store = MemoryStore()
     pause = model.pause("encode")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -68,6 +71,49 @@ def test_loading_leaves_the_saved_files_as_they_were(folder):
     with torch.no_grad():
         loaded.embedding.weight.zero_()
     assert [(folder / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)] == before
+
+
+def test_a_model_outlives_its_files(folder):
+    loaded = load_model(folder)
+    before = weights_fingerprint(loaded)
+    with open(folder / WEIGHTS_FILE, "r+b") as file:  # in place, as `cp` does
+        file.write(bytes((folder / WEIGHTS_FILE).stat().st_size))
+    assert weights_fingerprint(loaded) == before
+
+
+def test_loading_draws_no_random_numbers(folder):
+    before = torch.get_rng_state()
+    load_model(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+LIGHT = """
+import sys
+from rxtmodel import load_model
+load_model(sys.argv[1])
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+def test_loading_takes_none_of_the_compiler(folder):
+    """Its import alone takes longer than everything else on the way to a chat."""
+    subprocess.run([sys.executable, "-c", LIGHT, str(folder)], check=True)
+
+
+@pytest.mark.parametrize("name", [CONFIG_FILE, WEIGHTS_FILE])
+def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(folder, monkeypatch, name):
+    before, real = (folder / name).read_bytes(), os.replace
+
+    def replace(source, target):
+        if target.name == name:
+            raise OSError("the disk is full")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="full"):
+        save_model(tiny_model("simple"), folder)
+    assert (folder / name).read_bytes() == before
+    assert {path.name for path in folder.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}
 
 
 def test_the_fingerprint_stands_for_every_weight(folder):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rxtmodel import ReactiveTransformer, Sampler, SamplerConfig
 from rxtmodel.engine import DecodeBatch
+from rxtmodel.layout import arrange
 from rxtmodel.template import EOS, SPECIAL_TOKENS
 
 from .tiny import VARIANTS, random_memory, tiny_model
@@ -18,7 +19,7 @@ from .tiny import VARIANTS, random_memory, tiny_model
 MAX_ROWS, MAX_LEN = 4, 16
 BANNED = [i for i in range(len(SPECIAL_TOKENS)) if i != EOS]
 TOKENS = range(11, 24)
-MODELS = {v: tiny_model(v, num_layers=2).requires_grad_(False) for v in VARIANTS}
+MODELS = {v: arrange(tiny_model(v, num_layers=2).requires_grad_(False)) for v in VARIANTS}
 
 
 @dataclass

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rxtmodel.rope import rope_table, rotate
+from rxtmodel.rope import as_complex, rope_table, rotate
 
 from . import reference
 
@@ -55,3 +55,17 @@ def test_angles_are_exact_in_a_short_dtype():
     assert turned.dtype == torch.bfloat16
     angle = torch.arange(512, dtype=torch.float64)
     torch.testing.assert_close(turned[:, 0].double(), angle.cos(), atol=4e-3, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_complex_table_turns_the_same(dtype):
+    """Rows at one place and rows at places of their own, a view of a larger tensor as well."""
+    table, x = rope_table(20, 4), torch.randn(3, 1, 5, 4).to(dtype).transpose(1, 2)[:, 1:4]
+    positions = torch.tensor([4, 0, 17])[:, None]
+    for real, turns in (
+        (table[:, 7:8], as_complex(table[:, 7:8])),
+        (table[:, positions][:, :, None], as_complex(table[:, positions])[:, None]),
+    ):
+        found = rotate(x, turns)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, rotate(x, real))
