@@ -29,14 +29,15 @@ FAIR = 64
 
 
 class _Handle(Generic[E]):
-    __slots__ = ("__weakref__", "_busy", "_cursor")
+    __slots__ = ("__weakref__", "_busy", "_cursor", "_dropped")
 
     def __init__(self, cursor: Cursor[E]) -> None:
         self._cursor = cursor
         self._busy = False
         cursor.thread = threading.get_ident()
         # No atexit: at exit there is nobody left to release.
-        weakref.finalize(self, cursor.log.abandon, cursor).atexit = False
+        self._dropped = weakref.finalize(self, cursor.log.abandon, cursor)
+        self._dropped.atexit = False
 
     @property
     def lag(self) -> int:
@@ -46,6 +47,8 @@ class _Handle(Generic[E]):
     def close(self) -> None:
         """Stop reading and release the producer. Idempotent, from any thread, never waits."""
         self._cursor.leave()
+        # A Ctrl-C that meets a finaliser is lost: Python prints it and goes on.
+        self._dropped.detach()
 
     def _enter(self) -> None:
         if self._busy:

@@ -1,14 +1,19 @@
-"""Async tests run on both event loops; torch computes on one thread."""
+"""Async tests run on both event loops; torch computes on one thread; Ctrl-C works."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 # The models here are tiny. Threads that wait for one another at each of their products take ten
 # times as long when another process wants a core. Set before torch is imported, and for children.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# In the background of a script SIGINT is ignored, and so it is by the programs that tests start
+# and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -679,6 +679,19 @@ class TestLeaving:
             assert not went_on.is_set()
         assert went_on.wait(10)
 
+    def test_a_closed_reader_leaves_nothing_to_a_finaliser(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where a Ctrl-C would be lost."""
+        dropped: list[Cursor[Any]] = []
+        monkeypatch.setattr(EventLog, "abandon", lambda _, cursor: dropped.append(cursor))
+        log: EventLog[int] = EventLog(4)
+        handles = [BlockingCursor(log.cursor()) for _ in range(2)]
+        handles[0].close()
+        handles.clear()
+        gc.collect()
+        assert len(dropped) == 1
+
     def test_a_dropped_reader_without_consequences_costs_no_thread(self) -> None:
         log: EventLog[int] = EventLog(8)
         for overflow in POLICIES:
