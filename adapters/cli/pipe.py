@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO, TypeVar
 
 from rxstream.errors import InteractionError, RxStreamError
 
 from .failure import CommandError, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .session import Session
+
+T = TypeVar("T")
+
+GLANCE = 0.2
+"""Seconds of a wait: a Ctrl-C that comes just before one takes effect at its end."""
 
 
 def run(chat: Session, queries: BinaryIO, answers: TextIO) -> int:
@@ -58,19 +65,28 @@ def answer(chat: Session, query: str, answers: TextIO, position: int) -> int:
     """Ask one query, print its answer as soon as it is complete, wait until it is remembered."""
     try:
         interaction = chat.ask(query)
-        text = interaction.result().text
+        text = wait(interaction.result).text
     except RxStreamError as error:
         emit(answers, "")
         return complain(position, error)
     emit(answers, " ".join(text.splitlines()))
     try:
-        with interaction.blocking() as events:
-            for event in events:
+        with interaction.blocking(timeout=GLANCE) as events:
+            while (event := wait(lambda _: next(events, None))) is not None:
                 if event.kind == "memory_skipped" and event.reason != "empty":
                     return complain(position, f"answered, but not remembered: {event.reason}")
     except InteractionError as error:
         return complain(position, f"answered, but not remembered: {one_line(error)}")
     return 0
+
+
+def wait(look: Callable[[float], T]) -> T:
+    """What ``look`` returns, which raises TimeoutError when that takes longer than ``GLANCE``."""
+    while True:
+        try:
+            return look(GLANCE)
+        except TimeoutError:
+            pass
 
 
 def decode(line: bytes, *, first: bool) -> str:
