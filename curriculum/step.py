@@ -40,6 +40,8 @@ class StepResult:
 
     loss: Tensor
     token_accuracy: Tensor
+    grad_norm: Tensor
+    """Of this step, before clipping."""
     skipped: Tensor
     """How many updates were skipped so far because a gradient was not finite."""
 
@@ -67,6 +69,7 @@ class TrainStep:
         self._device, self._ranks = device, ranks
         self._params = [p for p in stage.parameters() if p.requires_grad]
         self._skipped = torch.zeros((), device=device)
+        self._grad_norm = torch.zeros((), device=device)
         # All gradients are views of one buffer: one memset, one all-reduce.
         self._grads = torch.zeros(sum(p.numel() for p in self._params), device=device)
         offset = 0
@@ -97,7 +100,7 @@ class TrainStep:
             self._captured[1].replay()
         else:
             self._update()
-        return StepResult(loss / count, accuracy / count, self._skipped)
+        return StepResult(loss / count, accuracy / count, self._grad_norm, self._skipped)
 
     def _replay(self, batch: DialogueBatch) -> StageOutput:
         for f in fields(batch):
@@ -115,6 +118,7 @@ class TrainStep:
         norm = nn.utils.clip_grad_norm_(self._params, self._clip, foreach=True)
         # One gradient that is not finite would end the run: clipping has spread it to all of them,
         # so all become zero and the optimisers go on with their momentum.
+        self._grad_norm.copy_(norm)
         self._skipped += (~norm.isfinite()).float()
         self._grads.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         for optimiser in self._optimisers:

@@ -58,7 +58,7 @@ class TrainingDiverged(Exception):
     """The loss is not a finite number any more. The last checkpoint is from before that."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """What is reported every ``log_every`` steps."""
 
@@ -67,6 +67,10 @@ class Progress:
     loss: float
     token_accuracy: float
     steps_per_second: float
+    grad_norm: float
+    """Before clipping, of the reported step."""
+    skipped: int
+    """Updates skipped in this phase because a gradient was not finite."""
 
 
 class Trainer:
@@ -183,7 +187,13 @@ class Trainer:
                     )
                 now = time.monotonic()
                 progress = Progress(
-                    self.step, config.steps, loss, accuracy, counted / (now - since)
+                    step=self.step,
+                    steps=config.steps,
+                    loss=loss,
+                    token_accuracy=accuracy,
+                    steps_per_second=counted / (now - since),
+                    grad_norm=output.grad_norm.item(),
+                    skipped=int(output.skipped.item()),
                 )
                 self._log(progress)
                 report(progress)
@@ -216,6 +226,8 @@ class Trainer:
             "loss": round(progress.loss, 5),
             "token_accuracy": round(progress.token_accuracy, 5),
             "lr": round(self._lr.item(), 8),
+            "grad_norm": round(progress.grad_norm, 4),
+            "skipped": progress.skipped,
             "steps_per_second": round(progress.steps_per_second, 2),
         }
         with (self.folder / "log.jsonl").open("a") as log:
