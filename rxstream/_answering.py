@@ -107,7 +107,7 @@ class Answering(Frame):
                     turn.texts.append(draft.text)
                     if finish != "eos":
                         turn.ids.append(draft.id)
-                self.emit(turn, token)
+                self.emit(turn, token, urgent=index == 0)
                 if turn.timed:
                     turn.last_token_at = self.engine.now()
                     self._arm(turn)

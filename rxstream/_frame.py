@@ -32,6 +32,7 @@ class Frame:
         self._lock = threading.Lock()
         self._after: list[Callable[[], object]] = []
         self._dirty: list[EventLog[Any]] = []
+        self._urgent = False
         self._ends: list[tuple[EventLog[Any], Exception | None]] = []
         self._settle: list[Callable[[], object]] = []
 
@@ -40,7 +41,8 @@ class Frame:
 
     def __exit__(self, *_: object) -> None:
         after, dirty, ends, settle = self._after, self._dirty, self._ends, self._settle
-        self._dirty = []
+        urgent = self._urgent
+        self._dirty, self._urgent = [], False
         if after or ends or settle:
             self._after, self._ends, self._settle = [], [], []
         self._lock.release()
@@ -48,7 +50,7 @@ class Frame:
             action()
         try:
             for log in dirty:
-                log.flush()
+                log.flush(urgent)
             for ended, error in ends:
                 ended.close(error)
         except BaseException:
@@ -69,8 +71,13 @@ class Frame:
         """Do it last, after events are delivered."""
         self._settle.append(action)
 
-    def emit(self, turn: Turn, event: Event) -> None:
-        """Append to all streams; ``event.seq`` must come from ``next_seq``."""
+    def emit(self, turn: Turn, event: Event, *, urgent: bool = True) -> None:
+        """Append to all streams; ``event.seq`` must come from ``next_seq``.
+
+        What is not ``urgent`` may reach readers that rest some milliseconds later.
+        """
+        if urgent:
+            self._urgent = True
         channel = turn.channel
         dirty = self._dirty
         turn.log.push(event)
@@ -86,6 +93,7 @@ class Frame:
         """Append to one of the memory's own streams."""
         log.push(item)
         self._dirty.append(log)
+        self._urgent = True
 
     def next_seq(self) -> int:
         self.seq += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Generic
 
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 
 FAIR = 64
 """Events that a reader may take in a row before other tasks of its event loop get a turn."""
+
+REST = 0.005
+"""Seconds between two wake-ups of a reader, at least, while tokens come faster than that.
+
+Waking a thread for each token makes the thread that computes the next one fight for the
+interpreter lock at every operator. A reader that has just been woken therefore looks again by
+itself after this time, CPython's own switch interval, and takes what came meanwhile. Only tokens
+wait for it, and only after the first: any other event wakes at once, so do a crowd of tokens and a
+producer that waits for the reader."""
 
 
 class _Handle(Generic[E]):
@@ -70,7 +80,7 @@ class AsyncCursor(_Handle[E]):
     is dropped; ``async with`` releases it at once.
     """
 
-    __slots__ = ("_backend", "_taken", "_waker")
+    __slots__ = ("_backend", "_taken", "_waker", "_woken")
 
     def __init__(self, cursor: Cursor[E]) -> None:
         super().__init__(cursor)
@@ -78,6 +88,7 @@ class AsyncCursor(_Handle[E]):
         # anyio.lowlevel.checkpoint looks the backend up, for half a microsecond, at every call.
         self._backend: type[AsyncBackend] | None = None
         self._waker: LoopWaker | None = None
+        self._woken = -REST
 
     def __aiter__(self) -> AsyncCursor[E]:
         return self
@@ -94,9 +105,14 @@ class AsyncCursor(_Handle[E]):
                 await backend.checkpoint_if_cancelled()
             else:
                 await backend.checkpoint()
-            take = self._cursor.take
-            while (item := take()) is EMPTY:
-                await self._wait()
+            take, now = self._cursor.take, time.monotonic
+            if (item := take()) is EMPTY:
+                rest = self._woken + REST - now()
+                if rest > 0:
+                    await self._wait(rest)
+                while (item := take()) is EMPTY:
+                    await self._wait(None)
+                self._woken = now()
         finally:
             self._busy = False
         if item is END:
@@ -105,7 +121,8 @@ class AsyncCursor(_Handle[E]):
             raise StopAsyncIteration
         return value(item)
 
-    async def _wait(self) -> None:
+    async def _wait(self, rest: float | None) -> None:
+        """Until there is something to take; or to rest, for ``rest`` seconds at most."""
         cursor = self._cursor
         cursor.thread = threading.get_ident()
         waker = self._waker
@@ -113,14 +130,20 @@ class AsyncCursor(_Handle[E]):
             token = current_token()
             if not isinstance(token.native_token, asyncio.AbstractEventLoop):
                 event = anyio.Event()
-                if cursor.log.park(cursor, functools.partial(wake, token, event.set)):
-                    await event.wait()
+                call = functools.partial(wake, token, event.set)
+                if cursor.log.park(cursor, call, rest=rest is not None):
+                    with anyio.move_on_after(rest):
+                        await event.wait()
                 return
             waker = self._waker = LoopWaker(token.native_token)
         # On asyncio without an Event: this happens once for each token of an answer.
-        future = waker.arm()
-        if cursor.log.park(cursor, waker):
-            await future
+        if cursor.log.park(cursor, waker, rest=rest is not None):
+            timer = None if rest is None else waker.loop.call_later(rest, waker.resume)
+            try:
+                await waker
+            finally:
+                if timer is not None:
+                    timer.cancel()
 
     async def aclose(self) -> None:
         """Stop reading and release the producer. Idempotent."""
@@ -145,11 +168,12 @@ class BlockingCursor(_Handle[E]):
     Raises ``BackpressureDeadlock`` where it would have to wait on the thread of an event loop.
     """
 
-    __slots__ = ("_timeout",)
+    __slots__ = ("_timeout", "_woken")
 
     def __init__(self, cursor: Cursor[E], timeout: float | None = None) -> None:
         super().__init__(cursor)
         self._timeout = timeout
+        self._woken = -REST
 
     def __iter__(self) -> BlockingCursor[E]:
         return self
@@ -158,8 +182,14 @@ class BlockingCursor(_Handle[E]):
         self._enter()
         try:
             self._cursor.thread = threading.get_ident()
-            while (item := self._cursor.take()) is EMPTY:
-                self._wait()
+            take, now = self._cursor.take, time.monotonic
+            if (item := take()) is EMPTY:
+                rest = self._woken + REST - now()
+                if rest > 0:
+                    self._wait(rest)
+                while (item := take()) is EMPTY:
+                    self._wait(None)
+                self._woken = now()
         finally:
             self._busy = False
         if item is END:
@@ -168,7 +198,7 @@ class BlockingCursor(_Handle[E]):
             raise StopIteration
         return value(item)
 
-    def _wait(self) -> None:
+    def _wait(self, rest: float | None) -> None:
         if loop_here() is not None:
             raise BackpressureDeadlock(
                 "waiting here would stop the event loop of this thread: use async for"
@@ -181,8 +211,11 @@ class BlockingCursor(_Handle[E]):
             moved.release()
             return True
 
-        seconds = -1 if self._timeout is None else self._timeout
-        if cursor.log.park(cursor, wake) and not moved.acquire(timeout=seconds):
+        if not cursor.log.park(cursor, wake, rest=rest is not None):
+            return
+        if rest is not None:
+            moved.acquire(timeout=rest)
+        elif not moved.acquire(timeout=-1 if self._timeout is None else self._timeout):
             raise TimeoutError(f"no event for {self._timeout} seconds")
 
     def __enter__(self) -> BlockingCursor[E]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -11,8 +12,8 @@ from anyio import RunFinishedError
 from anyio.lowlevel import EventLoopToken, current_token
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
+    import contextvars
+    from collections.abc import Callable, Generator
 
 
 class Timer(Protocol):
@@ -71,35 +72,69 @@ def wake(loop: EventLoopToken, action: Callable[[], object]) -> bool:
 class LoopWaker:
     """What a waiting reader leaves with its log, on asyncio: called, it wakes the reader.
 
+    It is what the reader's task awaits, too: a future-like object (``_asyncio_future_blocking``)
+    that resumes the task in the very turn of the loop that was woken. ``asyncio.Future`` takes
+    another turn, which costs as much again, once for each token of an answer.
+
     One serves all waits of a reader. A call that was meant for an earlier wait may end the next
     one too early, so whoever waits must look and wait again.
     """
 
-    __slots__ = ("_future", "loop")
+    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_resume", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._future: asyncio.Future[None] | None = None
-
-    def arm(self) -> asyncio.Future[None]:
-        """What to await. On the loop, before the log gets this waker."""
-        self._future = future = self.loop.create_future()
-        return future
+        self._asyncio_future_blocking = False
+        self._cancelled: list[object] | None = None
+        self._resume: tuple[Callable[[LoopWaker], object], contextvars.Context] | None = None
 
     def __call__(self) -> bool:
         """From any thread, never waits. False: the loop has ended."""
         try:
-            self.loop.call_soon_threadsafe(self._wake)
+            self.loop.call_soon_threadsafe(self.resume)
         except RuntimeError:
             if self.loop.is_closed():
                 return False
             raise
         return True
 
-    def _wake(self) -> None:
-        future = self._future
-        if future is not None and not future.done():
-            future.set_result(None)
+    def resume(self) -> None:
+        """On the loop: go on with the task that waits, if one does."""
+        if (resume := self._resume) is not None:
+            self._resume = None
+            resume[1].run(resume[0], self)
+
+    # What a task asks of that which it awaits
+
+    def __await__(self) -> Generator[LoopWaker, None, None]:
+        """Wait for the next call. On the loop, before the log gets this waker."""
+        self._cancelled = None
+        self._asyncio_future_blocking = True
+        yield self
+        self.result()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop on which the reader waits."""
+        return self.loop
+
+    def add_done_callback(
+        self, callback: Callable[[LoopWaker], object], *, context: contextvars.Context
+    ) -> None:
+        """How to go on with the task."""
+        self._resume = callback, context
+
+    def cancel(self, msg: object = None) -> bool:
+        """End the wait with ``CancelledError``, in a turn of its own as tasks expect."""
+        if self._resume is None:
+            return False
+        self._cancelled = [msg]
+        self.loop.call_soon(self.resume)
+        return True
+
+    def result(self) -> None:
+        """Raises ``CancelledError`` when the wait was cancelled."""
+        if (cancelled := self._cancelled) is not None:
+            raise asyncio.CancelledError(*(m for m in cancelled if m is not None))
 
 
 def elsewhere(action: Callable[[], object]) -> None:

@@ -45,6 +45,9 @@ SPARE = 64
 """Events that a log keeps for ``block`` readers beyond its capacity: only the next token waits for
 a reader, the end of an answer, a failure or a cancellation never does."""
 
+CROWD = 16
+"""So many events wake a reader that rests."""
+
 
 class EventLog(Generic[E]):
     """The last ``capacity`` events, in one order for all readers.
@@ -66,7 +69,7 @@ class EventLog(Generic[E]):
             "gates",
             "lock",
         ),
-        *("_readers", "_inline", "_parked", "_on_detach", "_watchdog"),
+        *("_readers", "_inline", "_parked", "_resting", "_on_detach", "_watchdog"),
         "__weakref__",
     )
 
@@ -100,6 +103,7 @@ class EventLog(Generic[E]):
         # A reader that stopped waiting, by cancellation or timeout, stays here until the next
         # event: waking it is harmless, and removing it would need the lock inside a finaliser.
         self._parked: dict[Cursor[E], Callable[[], bool]] = {}
+        self._resting: dict[Cursor[E], Callable[[], bool]] = {}
         self._on_detach = on_detach
         self._watchdog = Watchdog(self, clock or SystemClock())
 
@@ -133,14 +137,17 @@ class EventLog(Generic[E]):
             self.head = head + 1
         return True
 
-    def flush(self) -> None:
-        """Wake the readers that wait, and call the subscribers on this thread. Without locks."""
+    def flush(self, urgent: bool = True) -> None:
+        """Wake the readers that wait, and call the subscribers on this thread. Without locks.
+
+        Readers that rest are left alone unless it is ``urgent`` or a crowd of events waits.
+        """
         if self._parked:
             with self.lock:
                 parked, self._parked = self._parked, {}
-            for cursor, wake in parked.items():
-                if not wake():
-                    self.leave(cursor)  # Its event loop has ended.
+            self._wake(parked)
+        if self._resting and (urgent or self._is_crowded()):
+            self._rouse()
         failure: BaseException | None = None
         for inline in self._inline:
             try:
@@ -149,6 +156,20 @@ class EventLog(Generic[E]):
                 failure = failure or interrupt
         if failure is not None:
             raise failure
+
+    def _is_crowded(self) -> bool:
+        oldest = self.head - min(CROWD, self.capacity)
+        return any(cursor.pos <= oldest for cursor in tuple(self._resting))
+
+    def _rouse(self) -> None:
+        with self.lock:
+            resting, self._resting = self._resting, {}
+        self._wake(resting)
+
+    def _wake(self, waiting: dict[Cursor[E], Callable[[], bool]]) -> None:
+        for cursor, wake in waiting.items():
+            if not wake():
+                self.leave(cursor)  # Its event loop has ended.
 
     def close(self, error: Exception | None = None) -> None:
         """End the log: readers get what is left, then the end, or ``error``. Idempotent."""
@@ -185,7 +206,10 @@ class EventLog(Generic[E]):
             delay = None if ready else self._watchdog.plan(self)
         if ready:
             callback()
-        elif delay is not None:
+            return
+        if self._resting:
+            self._rouse()
+        if delay is not None:
             self._watchdog.start(self, delay)
 
     def wait_ready(self) -> None:
@@ -257,12 +281,16 @@ class EventLog(Generic[E]):
         with self.lock:
             return max((self.head - reader.pos for reader in self._readers), default=0)
 
-    def park(self, cursor: Cursor[E], wake: Callable[[], bool]) -> bool:
-        """Have ``wake`` called at the next event or end. False: there is something to take now."""
+    def park(self, cursor: Cursor[E], wake: Callable[[], bool], *, rest: bool = False) -> bool:
+        """Have ``wake`` called at the next event or end. False: there is something to take now.
+
+        A reader that will look again soon by itself may ``rest``: then it is called only when it
+        must not wait that long, see ``flush``.
+        """
         with self.lock:
             if cursor.pos != self.head or self.closed or cursor.closed:
                 return False
-            self._parked[cursor] = wake
+            (self._resting if rest else self._parked)[cursor] = wake
             return True
 
     def release(self) -> None:
@@ -331,7 +359,7 @@ class EventLog(Generic[E]):
             self.gates = tuple(gate for gate in self.gates if gate is not cursor)
         if isinstance(cursor, InlineCursor):
             self._inline = tuple(inline for inline in self._inline if inline is not cursor)
-        return self._parked.pop(cursor, None)
+        return self._parked.pop(cursor, None) or self._resting.pop(cursor, None)
 
     def _take_stalled(self) -> list[Callable[[], object]]:
         callbacks, self.stalled = self.stalled, []

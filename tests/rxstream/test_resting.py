@@ -1,0 +1,154 @@
+"""Readers that were woken a moment ago rest: tokens wait for them a little, nothing else does."""
+
+from __future__ import annotations
+
+import threading
+
+import anyio
+import pytest
+
+from rxstream.events import Gap
+from rxstream.log import CROWD, EventLog
+from rxstream.stream import EventStream
+
+
+class Resting:
+    """A reader that rests, and how often it was woken."""
+
+    def __init__(self, capacity: int = 64, overflow: str = "error") -> None:
+        self.log: EventLog[int] = EventLog(capacity)
+        self.cursor = self.log.cursor(overflow=overflow)  # type: ignore[arg-type]
+        self.woken = 0
+        assert self.log.park(self.cursor, self.wake, rest=True)
+
+    def wake(self) -> bool:
+        self.woken += 1
+        return True
+
+    def token(self) -> None:
+        self.log.push(0)
+        self.log.flush(urgent=False)
+
+
+def test_a_token_leaves_a_resting_reader_alone_and_wakes_a_parked_one():
+    reader = Resting()
+    parked = reader.log.cursor()
+    woken = []
+    reader.log.park(parked, lambda: bool(woken.append(1)) or True)
+    reader.token()
+    assert (reader.woken, woken) == (0, [1])
+
+
+def test_an_urgent_event_wakes_a_resting_reader():
+    reader = Resting()
+    reader.log.append(1)
+    assert reader.woken == 1
+
+
+def test_a_crowd_of_tokens_wakes_a_resting_reader_once():
+    reader = Resting()
+    for _ in range(CROWD - 1):
+        reader.token()
+    assert reader.woken == 0
+    reader.token()
+    reader.token()
+    assert reader.woken == 1
+
+
+def test_in_a_small_log_the_crowd_is_its_capacity():
+    reader = Resting(capacity=2)
+    reader.token()
+    assert reader.woken == 0
+    reader.token()
+    assert reader.woken == 1
+
+
+def test_a_producer_that_waits_for_the_reader_wakes_it():
+    reader = Resting(capacity=64, overflow="block")
+    for _ in range(64):
+        reader.log.push(0)
+    went_on = []
+    reader.log.when_ready(lambda: went_on.append(1))
+    assert (reader.woken, went_on) == (1, [])
+
+
+def test_the_end_and_a_closed_reader_wake_it():
+    reader = Resting()
+    reader.log.close()
+    assert reader.woken == 1
+    reader = Resting()
+    reader.cursor.leave()
+    assert reader.woken == 1
+
+
+def test_a_resting_reader_whose_loop_has_ended_leaves():
+    log: EventLog[int] = EventLog(4)
+    log.park(log.cursor(), lambda: False, rest=True)
+    log.append(1)
+    assert log.readers == 0
+
+
+def test_there_is_no_rest_where_something_waits_already():
+    log: EventLog[int] = EventLog(4)
+    cursor = log.cursor()
+    log.append(1)
+    assert not log.park(cursor, lambda: True, rest=True)
+
+
+@pytest.mark.anyio
+async def test_a_reader_gets_tokens_after_its_rest_without_being_woken():
+    log: EventLog[int] = EventLog(64)
+    got: list[int | Gap] = []
+
+    async def read() -> None:
+        async for event in EventStream(log).iter():
+            got.append(event)
+            if event == 0:  # just woken: the next wait is a rest, and nobody ends it
+                log.push(1)
+                log.push(2)
+            if event == 2:
+                return
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            while not log._parked:
+                await anyio.lowlevel.checkpoint()
+            log.append(0)
+    assert got == [0, 1, 2]
+
+
+@pytest.mark.anyio
+async def test_a_resting_reader_can_be_cancelled_and_loses_nothing():
+    log: EventLog[int] = EventLog(64)
+    reader = EventStream(log).iter()
+    log.append(0)
+    assert await anext(reader) == 0
+    for n in range(1, 20):
+        with anyio.move_on_after(0) as scope:
+            await anext(reader)
+        assert scope.cancelled_caught
+        log.push(n)
+        assert await anext(reader) == n
+
+
+def test_a_blocking_reader_rests_and_reads_on():
+    log: EventLog[int] = EventLog(64)
+    reader = EventStream(log).blocking(timeout=10)
+    got: list[int] = []
+    first = threading.Event()
+
+    def read() -> None:
+        for event in reader:
+            got.append(event)
+            first.set()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    log.append(0)
+    assert first.wait(10)
+    log.push(1)
+    log.flush(urgent=False)
+    log.close()
+    thread.join(10)
+    assert got == [0, 1]
