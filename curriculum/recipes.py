@@ -20,7 +20,7 @@ class Recipe:
 
 
 def recall(vocab_size: int) -> Recipe:
-    """The bundled model: 7 M parameters that remember, about ten minutes of two GPUs."""
+    """The bundled model: 7 M parameters that remember, about eleven minutes of two GPUs."""
     model = RxtConfig(
         vocab_size=vocab_size,
         embed_dim=256,

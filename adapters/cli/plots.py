@@ -39,19 +39,28 @@ def loss(folder: Path) -> Path:
 
 
 def recall(table: Table, path: Path) -> Path:
-    """Recall over the distance in turns, one line a suite, with its confidence interval."""
-    drawn, axes = figure()
+    """Recall over the distance in turns, and of the other cells as bars, with 95 % intervals."""
+    drawn, (lines, bars) = figure(2)
     suites: dict[str, list[tuple[int, float, float, float]]] = {}
+    cells: list[tuple[str, float, float, float]] = []
     for row in table.rows:
         if row.suite.startswith("distance"):
             suites.setdefault(row.suite, []).append((int(row.cell), row.share, *row.interval))
+        else:
+            cells.append((f"{row.suite}, {row.cell}", row.share, *row.interval))
     for suite, points in suites.items():
         xs, shares, lows, highs = zip(*points, strict=True)
-        axes.plot(xs, shares, marker="o", label=suite)
-        axes.fill_between(xs, lows, highs, alpha=0.2)
-    axes.set(xlabel="turns since it was told", ylabel="answered exactly", ylim=(0, 1.02))
-    axes.set_xscale("log", base=2)
-    axes.legend(loc="lower left")
+        lines.plot(xs, shares, marker="o", label=suite)
+        lines.fill_between(xs, lows, highs, alpha=0.2)
+    lines.set(xlabel="turns since it was told", ylabel="answered exactly", ylim=(0, 1.02))
+    lines.set_xscale("log", base=2)
+    if suites:
+        lines.legend(loc="lower left")
+    for name, share, low, high in cells:
+        beside = [[max(0.0, share - low)], [max(0.0, high - share)]]  # a bound may round past 0 or 1
+        bars.barh(name, share, xerr=beside, color="tab:blue", capsize=2)
+    bars.set(xlabel="answered exactly", xlim=(0, 1.02))
+    bars.invert_yaxis()
     return save(drawn, path)
 
 
