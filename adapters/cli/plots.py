@@ -57,7 +57,8 @@ def recall(table: Table, path: Path) -> Path:
     if suites:
         lines.legend(loc="lower left")
     for name, share, low, high in cells:
-        beside = [[max(0.0, share - low)], [max(0.0, high - share)]]  # a bound may round past 0 or 1
+        # At 0 and at 1 a bound can be off by a rounding error, to the wrong side.
+        beside = [[max(0.0, share - low)], [max(0.0, high - share)]]
         bars.barh(name, share, xerr=beside, color="tab:blue", capsize=2)
     bars.set(xlabel="answered exactly", xlim=(0, 1.02))
     bars.invert_yaxis()
