@@ -11,7 +11,7 @@ import torch
 
 from adapters.model import DEFAULT_MODEL, ModelError, load_model
 
-from . import runtime, turn, update
+from . import events, runtime, turn, update
 from .measure import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CASES: dict[str, Callable[[Settings], Report]] = {
     "turn": turn.run,
+    "events": events.run,
     "runtime": runtime.run,
     "update": update.run,
 }

@@ -59,6 +59,22 @@ class Endless:
         return drafts
 
 
+def answers(model: Any, memories: Sequence[Any], query: str, sampling: Sampling) -> list[Any]:
+    """One whole turn of as many conversations at once, all of one length; the next memories."""
+    requests = [DecodeRequest(query=query, memory=m, sampling=sampling) for m in memories]
+    decodings = model.start(requests)
+    texts: list[list[str]] = [[] for _ in decodings]
+    finished = False
+    while not finished:
+        for drafted, draft in zip(texts, drafts := model.step(decodings), strict=True):
+            drafted.append(draft.text)
+        finished = drafts[0].finish is not None
+    for decoding in decodings:
+        model.finish(decoding)
+    done = [CompletedInteraction(query=query, answer="".join(drafted)) for drafted in texts]
+    return model.attend(memories, model.encode(done))
+
+
 def answer(model: Any, memory: Any, query: str, sampling: Sampling) -> tuple[Any, int]:
     """One whole turn; returns the next memory and the number of answer tokens."""
     (decoding,) = model.start([DecodeRequest(query=query, memory=memory, sampling=sampling)])

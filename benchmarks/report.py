@@ -57,6 +57,8 @@ class Check:
     target: float
     at_least: bool = False
     """Whether more is better."""
+    unit: str = "%"
+    """"%" for a share or a ratio, else what the figures are in."""
 
     @property
     def met(self) -> bool:
@@ -66,7 +68,10 @@ class Check:
         """One line: what, how much, and whether that is enough."""
         sign = ">=" if self.at_least else "<="
         verdict = "met" if self.met else "MISSED"
-        return f"{verdict}: {self.name}: {self.measured:.1%} (target {sign} {self.target:.0%})"
+        shown, target = f"{self.measured:.3g} {self.unit}", f"{self.target:g}"
+        if self.unit == "%":
+            shown, target = f"{self.measured:.1%}", f"{self.target:.0%}"
+        return f"{verdict}: {self.name}: {shown} (target {sign} {target})"
 
 
 @dataclass

@@ -121,8 +121,10 @@ class Engine:
         """Make the decode lane look again. A redundant kick costs one empty iteration."""
         if not self._kicked:
             self._kicked = True
-            with suppress(ClosedError):
+            try:  # once for each token: `suppress` would cost as much as the rest
                 self.lanes.decode.submit(self._iterate)
+            except ClosedError:
+                pass
 
     def look(self) -> None:
         """A last ``kick`` before the lanes close, which cannot be redundant.

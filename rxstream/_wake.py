@@ -6,6 +6,8 @@ import _thread
 import asyncio
 import threading
 import time
+import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from anyio import RunFinishedError
@@ -69,6 +71,62 @@ def wake(loop: EventLoopToken, action: Callable[[], object]) -> bool:
     return True
 
 
+class _Dock:
+    """Where the threads that wake readers of one loop leave them: the first one calls the loop.
+
+    A step of the model gives a token to each of many readers. To call the loop for each would be a
+    system call each, and would start the loop beside the thread that has not finished yet.
+    """
+
+    __slots__ = ("_called", "_loop", "_waiting", "__weakref__")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._waiting: deque[LoopWaker] = deque()
+        self._called = False
+
+    def land(self, waker: LoopWaker) -> bool:
+        """Resume it soon. From any thread. False: the loop has ended."""
+        loop = waker.loop
+        if loop.is_closed():  # perhaps with a call that it never answered
+            self._waiting.clear()
+            return False
+        self._waiting.append(waker)  # before looking: who clears ``_called`` looks after that
+        if self._called:
+            return True
+        self._called = True
+        try:
+            loop.call_soon_threadsafe(self._clear)
+        except RuntimeError:
+            self._called = False
+            if loop.is_closed():
+                return False
+            raise
+        return True
+
+    def _clear(self) -> None:
+        self._called = False
+        waiting = self._waiting
+        try:
+            # Those that come meanwhile are of the next turn: other tasks want one, too.
+            for _ in range(len(waiting)):
+                waiting.popleft().resume()
+        finally:
+            if waiting and not self._called and (loop := self._loop()) is not None:
+                self._called = True
+                loop.call_soon(self._clear)
+
+
+_docks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Dock] = weakref.WeakKeyDictionary()
+
+
+def _dock_of(loop: asyncio.AbstractEventLoop) -> _Dock:
+    """On the loop."""
+    if (dock := _docks.get(loop)) is None:
+        dock = _docks[loop] = _Dock(loop)
+    return dock
+
+
 class LoopWaker:
     """What a waiting reader leaves with its log, on asyncio: called, it wakes the reader.
 
@@ -80,23 +138,18 @@ class LoopWaker:
     one too early, so whoever waits must look and wait again.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_resume", "loop")
+    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_dock", "_resume", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._dock = _dock_of(loop)
         self._asyncio_future_blocking = False
         self._cancelled: list[object] | None = None
         self._resume: tuple[Callable[[LoopWaker], object], contextvars.Context] | None = None
 
     def __call__(self) -> bool:
         """From any thread, never waits. False: the loop has ended."""
-        try:
-            self.loop.call_soon_threadsafe(self.resume)
-        except RuntimeError:
-            if self.loop.is_closed():
-                return False
-            raise
-        return True
+        return self._dock.land(self)
 
     def resume(self) -> None:
         """On the loop: go on with the task that waits, if one does."""

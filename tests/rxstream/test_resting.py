@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import threading
 
 import anyio
 import pytest
 
+from rxstream._wake import LoopWaker
 from rxstream.events import Gap
 from rxstream.log import CROWD, EventLog
 from rxstream.stream import EventStream
@@ -152,3 +155,53 @@ def test_a_blocking_reader_rests_and_reads_on():
     log.close()
     thread.join(10)
     assert got == [0, 1]
+
+
+class TestOneCallOfTheLoopForManyReaders:
+    """On asyncio: a step of the model wakes many readers, and its thread calls their loop once."""
+
+    def test_all_are_woken_by_one_call(self, monkeypatch):
+        calls = []
+
+        async def main() -> list[int]:
+            loop = asyncio.get_running_loop()
+            call = loop.call_soon_threadsafe
+            monkeypatch.setattr(
+                loop, "call_soon_threadsafe", lambda *args: (calls.append(args), call(*args))[1]
+            )
+            logs: list[EventLog[int]] = [EventLog(4) for _ in range(5)]
+            tasks = [asyncio.ensure_future(anext(EventStream(log).iter())) for log in logs]
+            while not all(log._parked for log in logs):
+                await anyio.lowlevel.checkpoint()
+            for n, log in enumerate(logs):
+                log.append(n)
+            return await asyncio.gather(*tasks)
+
+        assert asyncio.run(main()) == [0, 1, 2, 3, 4]
+        assert len(calls) == 1
+
+    def test_an_interrupt_while_one_is_woken_reaches_the_program_and_the_others_are_woken(self):
+        loop = asyncio.new_event_loop()
+        one, two = LoopWaker(loop), LoopWaker(loop)
+        woken = []
+
+        def interrupt(_: object) -> None:
+            raise KeyboardInterrupt
+
+        one.add_done_callback(interrupt, context=contextvars.copy_context())
+        two.add_done_callback(woken.append, context=contextvars.copy_context())
+        assert one() and two()
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        loop.call_soon(loop.call_soon, loop.stop)
+        loop.run_forever()
+        assert woken == [two]
+        loop.close()
+
+    def test_a_loop_that_has_ended_says_so_also_when_it_never_answered(self):
+        loop = asyncio.new_event_loop()
+        waker = LoopWaker(loop)
+        assert waker()
+        loop.close()
+        assert not waker()
+        assert not LoopWaker(loop)()
