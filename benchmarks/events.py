@@ -7,9 +7,7 @@ event loops, the event log, and whole runtimes around a model without weights.
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
-import tracemalloc
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,23 +18,18 @@ from reactivex import operators as ops
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.subject import ReplaySubject, Subject
 
-from rxstream import Runtime, Sampling
 from rxstream.log import EventLog
 from rxstream.stream import EventStream
-from rxstream.testing import FakeModel
 
-from . import loop
+from . import crowd
 from .measure import Settings, interleave, timed
 from .report import Check, Report, Table
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rxstream import Event, Interaction
 
 CAPACITY = 1024
-CROWD, TOKENS = 1000, 100
-QUERY, SAMPLING = f"long {TOKENS}", Sampling(max_tokens=TOKENS)
 
 
 def run(settings: Settings) -> Report:
@@ -56,7 +49,7 @@ def run(settings: Settings) -> Report:
     for name, samples in found.items():
         cost = samples.median("seconds") / count * 1e6
         paths.add(name, cost, samples.ratio("seconds", bare), f"{samples.spread('seconds'):.1%}")
-    whole, checks = _runtimes(settings)
+    whole, checks = crowd.measure(settings)
     report.tables = [paths, whole]
     inline, threaded = found["event log, subscribe"], found["event log, thread to asyncio"]
     for name, measured, target in (
@@ -193,117 +186,3 @@ PATHS: dict[str, Callable[[int], None]] = {
     "event log, thread to asyncio": partial(_on, "asyncio", _log_from_thread),
     "event log, thread to trio": partial(_on, "trio", _log_from_thread),
 }
-
-
-# Whole runtimes
-
-
-class _Crowd:
-    """A runtime with so many conversations, each on a memory of its own."""
-
-    def __init__(self, count: int, answers: int) -> None:
-        self.count, self.turns = count, answers // count
-        self.runtime = Runtime(_fake(count), max_queued=count)
-        self.chats = [self.runtime.memory(f"m{n}").conversation() for n in range(count)]
-        self.runner = asyncio.Runner()
-
-    def subscribe(self) -> None:
-        """All ask, a subscriber each; as often as it takes."""
-        for _ in range(self.turns):
-            asked = [chat.ask(QUERY, sampling=SAMPLING) for chat in self.chats]
-            got: list[list[int]] = [[] for _ in asked]
-            over = threading.Semaphore(0)
-            for it, indices in zip(asked, got, strict=True):
-                it.subscribe(partial(_note, indices), on_completed=over.release)
-            for _ in asked:
-                over.acquire()
-            for indices in got:
-                _all_came(indices, TOKENS)
-
-    def iterate(self) -> None:
-        """All ask, and are read with ``async for`` on one event loop."""
-        self.runner.run(self._iterate())
-
-    async def _iterate(self) -> None:
-        for _ in range(self.turns):
-            async with anyio.create_task_group() as readers:
-                for chat in self.chats:
-                    readers.start_soon(_read, chat.ask(QUERY, sampling=SAMPLING))
-
-    def close(self) -> None:
-        self.runner.close()
-        self.runtime.close()
-
-
-def _note(into: list[int], event: Event) -> None:
-    if event.kind == "token":
-        into.append(event.index)
-
-
-async def _read(it: Interaction) -> None:
-    _all_came([event.index async for event in it if event.kind == "token"], TOKENS)
-
-
-def _fake(count: int) -> FakeModel:
-    return FakeModel(max_batch=count, capacity=4)
-
-
-def _bare(count: int, answers: int) -> None:
-    """As many answers by hand, as many at a time."""
-    model = _fake(count)
-    memories = [model.initial_memory()] * count
-    for _ in range(answers // count):
-        memories = loop.answers(model, memories, QUERY, SAMPLING)
-
-
-def _runtimes(settings: Settings) -> tuple[Table, list[Check]]:
-    most = 10 if settings.quick else CROWD
-    table = Table(
-        f"A token through a whole runtime, answers of {TOKENS} (microseconds, medians)",
-        ["conversations", "reader", "a token", "spread", "held bytes a token", "left"],
-    )
-    costs: dict[tuple[int, str], float] = {}
-    crowds = {count: _Crowd(count, most) for count in (1, most)}
-    variants: dict[str, Callable[[], None]] = {}
-    for count, crowd in crowds.items():
-        variants[f"{count} bare"] = partial(_bare, count, most)
-        variants[f"{count} subscribe"] = crowd.subscribe
-        variants[f"{count} async for"] = crowd.iterate
-    try:
-        found = interleave(
-            {name: partial(timed, settings.now, variant) for name, variant in variants.items()},
-            settings.rounds,
-            seconds_each=60.0,
-        )
-        for count, crowd in crowds.items():
-            bare = found[f"{count} bare"].median("seconds")
-            for reader in ("subscribe", "async for"):
-                samples = found[f"{count} {reader}"]
-                cost = (samples.median("seconds") - bare) / (most * TOKENS) * 1e6
-                costs[count, reader] = cost
-                crowd.turns = 1
-                held, left = _memory(variants[f"{count} {reader}"])
-                tokens = count * TOKENS
-                spread = f"{samples.spread('seconds'):.1%}"
-                table.add(count, reader, cost, spread, held / tokens, left / tokens)
-    finally:
-        for crowd in crowds.values():
-            crowd.close()
-    one, all_ = costs[1, "async for"], costs[most, "async for"]
-    return table, [
-        Check("a token through a whole runtime, subscribe", costs[1, "subscribe"], 10, unit="us"),
-        Check("a token through a whole runtime, async for", one, 10, unit="us"),
-        Check(f"a token in {most} conversations, over one alone", all_ / one, 1.5),
-    ]
-
-
-def _memory(action: Callable[[], None]) -> tuple[int, int]:
-    """Bytes at the peak, while all answers are held, and afterwards, over those before."""
-    gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    action()
-    gc.collect()
-    after, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return peak - before, after - before
