@@ -112,6 +112,10 @@ class Frame:
         """An id for an interaction, unique in the store."""
         return f"{self._run_id}-{next(self._ids)}"
 
+    def is_ours(self, interaction: str) -> bool:
+        """Whether that id was made here, and not by another process that has the memory open."""
+        return interaction.startswith(f"{self._run_id}-")
+
     def end(self, log: EventLog[Any], error: Exception | None = None) -> None:
         """Close a stream, after what was pushed before is delivered."""
         self._ends.append((log, error))

@@ -113,8 +113,10 @@ class Machine(Answering):
             self.after(partial(self.engine.admit, turn))
 
     def _next(self) -> Turn | None:
-        restorer = self.memorizer.restorer
-        if self.halted or restorer.running or self._leased:
+        restorer, rebaser = self.memorizer.restorer, self.memorizer.rebaser
+        if rebaser.wanted and not restorer.running:
+            rebaser.start()
+        if self.halted or restorer.running or rebaser.running or self._leased:
             return None
         turn = self.line.take(before=restorer.next)
         if turn is None and restorer.next < math.inf and not self.active:
@@ -194,8 +196,9 @@ class Machine(Answering):
         return [*queued, *self.active]
 
     def check_idle(self) -> None:
-        restorer = self.memorizer.restorer
+        restorer, rebaser = self.memorizer.restorer, self.memorizer.rebaser
         busy = self.active or self.line or restorer.running or restorer.next < math.inf
+        busy = busy or rebaser.wanted or rebaser.running
         if self._idle_callbacks and not busy:
             callbacks, self._idle_callbacks = self._idle_callbacks, []
             for callback in callbacks:

@@ -14,9 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._persist import Persister
+from ._rebase import Rebaser
+from ._replay import KEYS_KEPT, note_key
 from ._restore import Restorer
 from ._turn import Phase, Turn
-from .errors import MemoryUpdateError, SnapshotError
+from .errors import MemoryUpdateError, SnapshotError, VersionConflict
 from .events import (
     ErrorInfo,
     MemoryFailed,
@@ -30,10 +32,13 @@ if TYPE_CHECKING:
     from ._machine import Machine
 
 Durability = Literal["sync", "async", "close"]
-KEYS_KEPT = 256
-"""How many idempotency keys a memory remembers."""
+OnConflict = Literal["fail", "rebase"]
 
 _UNSET: Any = object()
+_STALE = (
+    "another process writes to this memory; release and open it again, or open it with "
+    "on_conflict='rebase'"
+)
 
 
 @dataclass(kw_only=True)
@@ -49,6 +54,7 @@ class Start:
     keys: dict[str, int] = field(default_factory=dict)
     """Idempotency key -> version in which it was applied, oldest first."""
     durability: Durability = "async"
+    on_conflict: OnConflict = "fail"
 
 
 class Memorizer:
@@ -59,11 +65,17 @@ class Memorizer:
         self.engine = machine.engine
         self.value, self.version, self.digest = start.value, start.version, start.digest
         self.log_seq, self.keys = start.log_seq, start.keys
-        self.durability = start.durability
+        self.durability, self.on_conflict = start.durability, start.on_conflict
+        self._last_seq = start.log_seq
+        """The last log record that we know of; of the io lane."""
+        self.stale = False
+        """Whether another process has written to the log or the store meanwhile."""
+        self.forgotten: set[int] = set()
+        """Log records of updates that ended without effect; a rebase leaves them out."""
         self.updating: Turn | None = None
         self._queue: deque[Turn] = deque()
         self.persister = Persister(self, start.stored)
-        self.restorer = Restorer(self)
+        self.restorer, self.rebaser = Restorer(self), Rebaser(self)
 
     # Updates, lock held unless said otherwise
 
@@ -128,23 +140,38 @@ class Memorizer:
             remembered=remembered,
             created_at=time.time(),
         )
-        error, seq = None, None
+        error, seq, stale = None, None, self.stale
         try:
             seq = turn.context.run(self.engine.store.append, self.machine.name, record).seq
+            stale = self._is_stale(seq)
         except Exception as exc:
             error = exc
         with self.machine:
-            turn.seq, turn.log_error = seq, error
+            turn.seq, turn.log_error, self.stale = seq, error, stale
             if remembered and turn.phase is Phase.OVER:
                 self._forget(turn)  # it failed while the record was on its way
             elif turn.phase is Phase.UPDATING:
                 self._try_commit(turn)
+            elif stale and self.on_conflict == "rebase":
+                self.rebaser.want()
             self._answer(turn)
+
+    def _is_stale(self, seq: int) -> bool:
+        """Whether the log has what somebody else remembers, and our value does not."""
+        last, self._last_seq = self._last_seq, seq
+        if seq == last + 1 and not self.stale:
+            return False
+        return any(
+            record.remembered and not self.machine.is_ours(record.interaction)
+            for record in self.engine.store.log(self.machine.name, after=self.log_seq)
+        )
 
     def _forget(self, turn: Turn) -> None:
         if turn.seq is not None:
             name, seq, store = self.machine.name, turn.seq, self.engine.store
             turn.seq = None
+            if self.on_conflict == "rebase":
+                self.forgotten.add(seq)
             self.machine.after(partial(self.engine.on_io, partial(store.forget, name, seq)))
 
     def computed(self, turn: Turn, value: Any) -> None:
@@ -168,7 +195,11 @@ class Memorizer:
     def _try_commit(self, turn: Turn) -> None:
         if turn.log_error is not None:
             self.failed(turn, turn.log_error, "store")
-        elif turn.seq is None or turn.value is _UNSET or turn.committing:
+        elif turn.seq is None or turn.committing or self.rebaser.running:
+            return
+        elif self.stale:
+            self._conflict(turn, VersionConflict(self.machine.name, self.version, None, _STALE))
+        elif turn.value is _UNSET:
             return
         elif self.durability == "sync":
             turn.committing = True
@@ -177,6 +208,14 @@ class Memorizer:
             self._commit(turn, "", durable=False)
             if self.durability == "async":
                 self.persister.save()
+
+    def _conflict(self, turn: Turn, error: VersionConflict) -> None:
+        """Somebody else has written meanwhile."""
+        turn.committing, self.stale = False, True
+        if self.on_conflict == "rebase":
+            self.rebaser.want()
+        else:
+            self.failed(turn, error, "conflict")
 
     def _dump(self, turn: Turn) -> None:
         """On the memory lane: the next version as it will stand in the store."""
@@ -200,8 +239,20 @@ class Memorizer:
         """On the io lane."""
         if self._ended(turn):
             return
+        if snapshot.version != turn.base_version + 1:  # rebased meanwhile, and computed anew
+            with self.machine:
+                turn.committing = False
+                self._try_commit(turn)
+            return
         try:
             self.persister.commit(snapshot)
+        except VersionConflict as conflict:
+            with self.machine:
+                if turn.phase is Phase.UPDATING:
+                    self._conflict(turn, conflict)
+                else:
+                    self.release()
+            return
         except Exception as exc:
             self._failed_late(turn, exc, "store")
             return
@@ -219,7 +270,7 @@ class Memorizer:
         with self.machine:
             if turn.phase is Phase.UPDATING:
                 return False
-            self._go_on()
+            self.release()
             return True
 
     def _failed_late(self, turn: Turn, error: Exception, reason: str) -> None:
@@ -228,32 +279,80 @@ class Memorizer:
                 turn.committing = False
                 self.failed(turn, error, reason)
             else:
-                self._go_on()
+                self.release()
 
-    def _go_on(self) -> None:
+    def release(self) -> None:
+        """No commit of an update is under way any more."""
         self.restorer.running = False
         self.machine.dispatch()
         self.machine.check_idle()
 
     def _commit(self, turn: Turn, digest: str, *, durable: bool) -> None:
-        machine = self.machine
         assert turn.seq is not None
         self.value, self.version, self.digest = turn.value, turn.base_version + 1, digest
         self.log_seq = turn.seq
-        if turn.key is not None:
-            self.keys[turn.key] = self.version
-            while len(self.keys) > KEYS_KEPT:
-                del self.keys[next(iter(self.keys))]
+        note_key(self.keys, turn.key, self.version)
+        self.updated(turn, self.version, durable=durable)
+        self.persister.note_changed()
+
+    def updated(
+        self,
+        turn: Turn,
+        version: int,
+        *,
+        durable: bool = True,
+        cause: Literal["interaction", "rebase"] = "interaction",
+    ) -> None:
+        """``version``, which is current or about to be, has it."""
+        machine = self.machine
+        if turn.phase is Phase.ANSWERED:  # written by a rebase before its turn came
+            updating = MemoryUpdating(**machine.head(turn), base_version=version - 1)
+            machine.emit(turn, updating)
         event = MemoryUpdated(
             **machine.head(turn),
-            version=self.version,
-            digest=digest,
+            version=version,
+            digest=self.digest if version == self.version else "",
             durable=durable,
             seconds=self.engine.now() - turn.answered_at,
+            cause=cause,
         )
         machine.emit(turn, event)
-        self.persister.note_changed()
         self._over(turn, None)
+
+    # Of the rebaser
+
+    def take_logged(self, log_seq: int) -> list[Turn]:
+        """Those whose records a rebase has seen, in the order of the log."""
+        turns = [turn for turn in (self.updating, *self._queue) if turn is not None]
+        taken = [turn for turn in turns if turn.seq is not None and turn.seq <= log_seq]
+        if self.updating in taken:
+            self.updating = None
+        self._queue = deque(turn for turn in self._queue if turn not in taken)
+        return sorted(taken, key=lambda turn: turn.seq or 0)
+
+    def go_on(self) -> None:
+        """There is another value now."""
+        turn = self.updating
+        if turn is not None:
+            turn.base_version = self.version
+            if turn.value is not _UNSET:
+                turn.value = _UNSET
+                self.machine.after(partial(self.engine.update, turn))
+        elif self._queue:
+            self._start(self._queue.popleft())
+        self.machine.dispatch()
+        self.machine.check_idle()
+
+    def not_rebased(self, error: Exception) -> None:
+        """It stays as it is; the interaction that needed it fails, versions are stored later."""
+        turn = self.updating
+        if turn is not None and turn.seq is not None:
+            if self.stale:
+                reason = "conflict" if isinstance(error, VersionConflict) else "store"
+                self.failed(turn, error, reason)
+            else:
+                self._try_commit(turn)
+        self.persister.not_stored(error)
 
     def abort(self) -> bool:
         """Takes the lock. Ends the running update; False when there is none."""
@@ -267,7 +366,8 @@ class Memorizer:
         """The update ends without effect. Does nothing when it has ended already."""
         machine = self.machine
         if turn.phase is Phase.ANSWERED:  # still waits for another update
-            self._queue.remove(turn)
+            if turn in self._queue:
+                self._queue.remove(turn)
             event = MemoryUpdating(**machine.head(turn), base_version=self.version)
             machine.emit(turn, event)
             turn.base_version = self.version

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ._memorize import KEYS_KEPT, Start
-from .errors import MemoryUpdateError, SnapshotIncompatible, StoreNotFound
+from ._memorize import Start
+from ._replay import check_fingerprint, fold, note_key, read, to_fold
+from .errors import MemoryUpdateError
 from .lanes import call
 from .snapshot import Snapshot
 
@@ -14,21 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._engine import Engine
-    from ._memorize import Durability
+    from ._memorize import Durability, OnConflict
     from .snapshot import Kind
     from .store import LogRecord
 
 _BATCH = 16
-
-
-def check_fingerprint(engine: Engine, snapshot: Snapshot) -> None:
-    """Raise SnapshotIncompatible unless the model can load it."""
-    if snapshot.fingerprint != engine.model.fingerprint:
-        raise SnapshotIncompatible(
-            f"snapshot of memory {snapshot.memory_id[:80]!r} was made by model "
-            f"{snapshot.fingerprint[:200]!r}, this model is {engine.model.fingerprint[:200]!r}; "
-            "load it with the model that made it"
-        )
 
 
 def open_memory(
@@ -38,6 +29,7 @@ def open_memory(
     snapshot: Snapshot | None,
     kind: Kind,
     durability: Durability,
+    on_conflict: OnConflict,
 ) -> Start:
     """What the memory ``name`` starts with. Waits for the io and the memory lane.
 
@@ -45,7 +37,8 @@ def open_memory(
     else empty. Raises what store and model raise; then nothing was written, unless the error came
     after the first version was committed.
     """
-    head, stored, records = call(engine.lanes.io, partial(_read, engine, name))
+    found = call(engine.lanes.io, partial(read, engine.store, name))
+    head, stored, records = found.head, found.snapshot, found.records
     if stored is None and not records and snapshot is not None:
         check_fingerprint(engine, snapshot)
         stored = Snapshot(
@@ -67,24 +60,18 @@ def open_memory(
         value = call(engine.lanes.memory, partial(engine.model.load, stored.state))
     else:
         value = call(engine.lanes.memory, engine.model.initial_memory)
-    start = Start(value=value, version=head or 0, stored=head, durability=durability)
+    start = Start(
+        value=value,
+        version=head or 0,
+        stored=head,
+        durability=durability,
+        on_conflict=on_conflict,
+    )
     if stored is not None:
         start.digest, start.log_seq = stored.digest, stored.log_seq
         start.keys = dict.fromkeys(stored.applied_keys, stored.version)
-    _redo(engine, name, start, [record for record in records if record.remembered])
+    _redo(engine, name, start, to_fold(records, start.keys))
     return start
-
-
-def _read(engine: Engine, name: str) -> tuple[int | None, Snapshot | None, list[LogRecord]]:
-    store = engine.store
-    head, stored = store.head(name), None
-    if head is not None:
-        try:
-            stored = store.load(name, head)
-        except StoreNotFound:  # deleted: only the number is left, so that it is never used again
-            stored = None
-    after = stored.log_seq if stored is not None else 0
-    return head, stored, list(store.log(name, after=after))
 
 
 def _redo(engine: Engine, name: str, start: Start, records: Sequence[LogRecord]) -> None:
@@ -92,7 +79,7 @@ def _redo(engine: Engine, name: str, start: Start, records: Sequence[LogRecord])
     for i in range(0, len(records), _BATCH):
         batch = records[i : i + _BATCH]
         try:
-            start.value = call(engine.lanes.memory, partial(_fold, engine, start.value, batch))
+            start.value = call(engine.lanes.memory, partial(fold, engine.model, start.value, batch))
         except Exception as error:
             # Nothing is forgotten here: the model may be the one that is broken, not the record.
             raise MemoryUpdateError(
@@ -103,15 +90,4 @@ def _redo(engine: Engine, name: str, start: Start, records: Sequence[LogRecord])
         for record in batch:
             start.version += 1
             start.log_seq, start.digest = record.seq, ""
-            if record.key is not None:
-                start.keys[record.key] = start.version
-                if len(start.keys) > KEYS_KEPT:
-                    del start.keys[next(iter(start.keys))]
-
-
-def _fold(engine: Engine, value: Any, records: Sequence[LogRecord]) -> Any:
-    # One by one: a batch may round differently, and a replay should give the same bits.
-    for record in records:
-        [encoded] = engine.model.encode([record.completed])
-        [value] = engine.model.attend([value], [encoded])
-    return value
+            note_key(start.keys, record.key, start.version)

@@ -136,13 +136,12 @@ class Persister:
             value, version = memorizer.value, memorizer.version
             log_seq, keys = memorizer.log_seq, tuple(memorizer.keys)
             if version <= (self.stored or 0):  # a restore has come before
-                self._saving = False
-                self._machine.after(self._engine.saved)
+                self._saved()
                 return
         try:
             state = model.dump(value)
         except Exception as exc:
-            self._failed(version, exc)
+            self._failed(exc)
             return
         make = partial(memorizer.snapshot_of, state, version=version, log_seq=log_seq, keys=keys)
         self._engine.on_io(partial(self._store, version, make))
@@ -151,34 +150,51 @@ class Persister:
         """On the io lane."""
         try:
             snapshot = make()
+            with self._machine:
+                if version <= (self.stored or 0):  # a rebase has come before
+                    self._saved()
+                    return
             self.commit(snapshot)
         except Exception as exc:
-            self._failed(version, exc)
+            self._failed(exc)
             return
         with self._machine:
-            self._saving = False
-            self._machine.after(self._engine.saved)
+            self._saved()
             self.note_stored(snapshot)
             if self._memorizer.version > snapshot.version and (
                 self._memorizer.durability == "async" or self._waiting
             ):
                 self.save()
 
-    def _failed(self, version: int, error: Exception) -> None:
+    def _saved(self) -> None:
+        self._saving = False
+        self._machine.after(self._engine.saved)
+
+    def _failed(self, error: Exception) -> None:
+        memorizer = self._memorizer
         with self._machine:
-            self._saving = False
-            self._machine.after(self._engine.saved)
-            delay: float | None = None
-            if not isinstance(error, VersionConflict) and not self._machine.closing:
-                delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._tries)
-                self._tries += 1
-                with suppress(ClosedError):
-                    self._timer = self._engine.lanes.clock.submit_later(delay, self._again)
-            event = PersistFailed(version=version, error=ErrorInfo.of(error), retry_in=delay)
-            self._machine.push(self.outcomes, event)
-            waiting, self._waiting = self._waiting, []
-            for _, pending in waiting:
-                self._machine.settle(partial(pending.reject, error))
+            self._saved()
+            if isinstance(error, VersionConflict) and memorizer.on_conflict == "rebase":
+                memorizer.rebaser.want()
+            else:
+                self.not_stored(error)
+
+    def not_stored(self, error: Exception) -> None:
+        """The current version could not be brought to the store; perhaps later."""
+        version = self._memorizer.version
+        if version <= (self.stored or 0):
+            return
+        delay: float | None = None
+        if not isinstance(error, VersionConflict) and not self._machine.closing:
+            delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._tries)
+            self._tries += 1
+            with suppress(ClosedError):
+                self._timer = self._engine.lanes.clock.submit_later(delay, self._again)
+        event = PersistFailed(version=version, error=ErrorInfo.of(error), retry_in=delay)
+        self._machine.push(self.outcomes, event)
+        waiting, self._waiting = self._waiting, []
+        for _, pending in waiting:
+            self._machine.settle(partial(pending.reject, error))
 
     def _again(self) -> None:
         with self._machine:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._promise import Pending
-from .errors import ClosedError
+from .errors import ClosedError, VersionConflict
 from .events import MemoryUpdated
 
 if TYPE_CHECKING:
@@ -111,6 +111,12 @@ class Restorer:
         memorizer, machine = self._memorizer, self._machine
         try:
             memorizer.persister.commit(snapshot)
+        except VersionConflict as exc:
+            if memorizer.on_conflict == "rebase":
+                self._later(restore)
+            else:
+                self._end(restore, exc)
+            return
         except Exception as exc:
             self._end(restore, exc)
             return
@@ -138,6 +144,14 @@ class Restorer:
             machine.settle(partial(restore.pending.resolve, snapshot.version))
             machine.dispatch()
             machine.check_idle()
+
+    def _later(self, restore: _Restore) -> None:
+        """Again, once we know what another process has written."""
+        with self._machine:
+            self.running = False
+            if restore.state is not None:  # else the rebase does what was to be put back
+                self._queue.appendleft(restore)
+            self._memorizer.rebaser.want()
 
     def _end(self, restore: _Restore, error: Exception) -> None:
         with self._machine:

@@ -101,9 +101,12 @@ class StoreCorrupt(StoreError):
 class VersionConflict(StoreError):
     """A commit expected another version than the stored one; nothing was written."""
 
-    def __init__(self, key: str, expected: int | None, found: int | None) -> None:
-        super().__init__(
-            f"memory {key!r}: commit expected version {expected}, the store holds {found}; "
+    def __init__(
+        self, key: str, expected: int | None, found: int | None, message: str = ""
+    ) -> None:
+        told = message or (
+            f"commit expected version {expected}, the store holds {found}; "
             "reload the memory and try again"
         )
+        super().__init__(f"memory {key!r}: {told}")
         self.key, self.expected, self.found = key, expected, found

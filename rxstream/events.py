@@ -218,7 +218,9 @@ class MemoryUpdating(_Event):
 class MemoryUpdated(_Event):
     """D: ``version`` is the memory now. Ends the interaction.
 
-    With ``cause="restore"`` it stands alone, outside of any interaction (``interaction=""``).
+    With ``interaction=""`` it stands alone: a restore (``cause="restore"``), or what another
+    process wrote (``cause="rebase"``). An interaction that was folded in on top of such has the
+    cause ``rebase``, too; its version may then be more than one above the last.
     """
 
     kind: ClassVar[Literal["memory_updated"]] = "memory_updated"
@@ -226,7 +228,7 @@ class MemoryUpdated(_Event):
     digest: str = ""
     durable: bool = False
     seconds: float = 0.0
-    cause: Literal["interaction", "restore"] = "interaction"
+    cause: Literal["interaction", "restore", "rebase"] = "interaction"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

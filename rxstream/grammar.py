@@ -63,8 +63,9 @@ class GrammarChecker:
     def check(self, event: Event) -> None:
         """Accept ``event`` as the next one. Raises ``GrammarViolation``."""
         self._order(event)
-        if isinstance(event, MemoryUpdated) and event.cause == "restore":
-            if self._serial and self._owner is not None:
+        if isinstance(event, MemoryUpdated) and not event.interaction:
+            # What another process has written comes when it comes.
+            if event.cause == "restore" and self._serial and self._owner is not None:
                 self._fail("G3", f"restored while {self._owner!r} runs", event)
         else:
             self._project(event)

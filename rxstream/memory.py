@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, get_arg
 from reactivex import abc
 
 from ._line import Busy, Channel
-from ._open import check_fingerprint
 from ._persist import MemoryInfo, MemoryPersisted, PersistFailed
+from ._replay import check_fingerprint
 from .conversation import CAPACITY, Conversation
 from .lanes import call
 from .log import EventLog

@@ -15,7 +15,7 @@ import anyio.to_thread
 from ._core import Core, OnLaneError, cores, dropped
 from ._engine import Engine
 from ._machine import Isolation, Machine, OnMemoryFailure
-from ._memorize import Durability
+from ._memorize import Durability, OnConflict
 from ._open import open_memory
 from ._promise import Pending
 from .errors import ClosedError, VersionConflict
@@ -108,6 +108,7 @@ class Runtime(Generic[M]):
         durability: Durability | None = None,
         isolation: Isolation | None = None,
         on_memory_failure: OnMemoryFailure | None = None,
+        on_conflict: OnConflict | None = None,
     ) -> ShortTermMemory[M]:
         """The memory of that name: the one open already, or from the store, or a new one.
 
@@ -116,6 +117,8 @@ class Runtime(Generic[M]):
         ``isolation="serial"`` (default) lets one interaction run at a time; with ``"snapshot"``
         conversations are answered beside each other, and their updates follow one another.
         ``on_memory_failure="halt"`` refuses queries after a failed update until ``resume()``.
+        ``on_conflict`` says what an update does that finds another process writing to the same
+        memory: ``fail`` (default), or ``rebase``: reload it and fold in again, nothing is lost.
 
         Waits for store and model; on an event loop use ``amemory``. Raises StoreUnavailable,
         StoreCorrupt, SnapshotCorrupt, SnapshotIncompatible, MemoryUpdateError: then nothing changed
@@ -128,6 +131,7 @@ class Runtime(Generic[M]):
             "durability": durability,
             "isolation": isolation,
             "on_memory_failure": on_memory_failure,
+            "on_conflict": on_conflict,
         }
         for option, kinds in _OPTIONS.items():
             if asked[option] is not None and asked[option] not in kinds:
@@ -182,6 +186,7 @@ class Runtime(Generic[M]):
             snapshot=snapshot,
             kind=kind,
             durability=asked["durability"] or self._durability,
+            on_conflict=asked["on_conflict"] or "fail",
         )
         machine = Machine(
             name,
@@ -207,12 +212,7 @@ class Runtime(Generic[M]):
         engine = self._core.engine
         check_key(name)
         engine.may_open()
-        machine = memory._machine
-        asked = {
-            "durability": machine.memorizer.durability,
-            "isolation": machine.isolation,
-            "on_memory_failure": machine.on_memory_failure,
-        }
+        asked = _made(memory)
         if self._claim(name) is not None:
             raise VersionConflict(name, None, self._memories[name].version)
         try:
@@ -321,16 +321,22 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "durability": get_args(Durability),
     "isolation": get_args(Isolation),
     "on_memory_failure": get_args(OnMemoryFailure),
+    "on_conflict": get_args(OnConflict),
 }
 
 
-def _same(memory: ShortTermMemory[M], asked: dict[str, Any]) -> ShortTermMemory[M]:
+def _made(memory: ShortTermMemory[Any]) -> dict[str, Any]:
     machine = memory._machine
-    made = {
+    return {
         "durability": machine.memorizer.durability,
         "isolation": machine.isolation,
         "on_memory_failure": machine.on_memory_failure,
+        "on_conflict": machine.memorizer.on_conflict,
     }
+
+
+def _same(memory: ShortTermMemory[M], asked: dict[str, Any]) -> ShortTermMemory[M]:
+    made = _made(memory)
     for option, value in asked.items():
         if value is not None and value != made[option]:
             raise ValueError(

@@ -1,9 +1,10 @@
-"""A deterministic model without weights, with programmable faults and windows."""
+"""A deterministic model without weights, with programmable costs, faults and windows."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 import zlib
 from collections import Counter
 from contextlib import contextmanager
@@ -75,6 +76,8 @@ class FakeModel:
         self.open: set[_Decoding] = set()
         """Decodings handed out and not finished."""
         self.violations: list[str] = []
+        self.sleep: Callable[[float], object] = time.sleep
+        """How time passes that a call costs; virtual in a runtime of a ``Lab``."""
         self._hooks: dict[str, list[Callable[..., object]]] = {}
         self._inside: dict[str, int] = {}
         self._threads: dict[str, set[int]] = {}
@@ -110,8 +113,17 @@ class FakeModel:
 
         self.on(method, hook)
 
+    def cost(self, method: str, seconds: float, *, each: float = 0.0) -> None:
+        """Make every call of ``method`` take ``seconds``, and ``each`` more per item of its batch.
+
+        Raises ValueError for a negative time.
+        """
+        if seconds < 0 or each < 0:
+            raise ValueError(f"a call cannot cost {seconds} s and {each} s for each of its items")
+        self.on(method, lambda arguments: self.sleep(seconds + each * len(arguments)))
+
     def clear(self) -> None:
-        """Forget all hooks, pauses and faults."""
+        """Forget all hooks, costs, pauses and faults."""
         self._hooks.clear()
 
     # The port

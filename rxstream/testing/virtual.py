@@ -6,7 +6,7 @@ import heapq
 import itertools
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ClosedError
 from ..lanes import Lanes
@@ -15,10 +15,6 @@ from .fakes import FakeModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from reactivex import Observable
-
-T = TypeVar("T")
 
 
 class _Timer:
@@ -93,8 +89,14 @@ class Lab(Lanes):
         self.inline = True
 
     def runtime(self, model: Any = None, **options: Any) -> Runtime[Any]:
-        """A runtime on these lanes, by default of a fresh :class:`FakeModel`."""
-        return Runtime(FakeModel() if model is None else model, lanes=self, **options)
+        """A runtime on these lanes, by default of a fresh :class:`FakeModel`.
+
+        What a fake model costs is virtual time.
+        """
+        model = FakeModel() if model is None else model
+        if isinstance(model, FakeModel):
+            model.sleep = self.skip
+        return Runtime(model, lanes=self, **options)
 
     def kill(self, runtime: Runtime[Any]) -> None:
         """As ``kill -9`` would: nothing more runs, nothing is closed; the store is as it is."""
@@ -196,23 +198,3 @@ class HandClock:
         for action in due:
             if action is not None:
                 action()
-
-
-class Recorder(Generic[T]):
-    """Subscribes at once and keeps what it gets: ``items``, then ``ended`` or ``error``."""
-
-    def __init__(self, source: Observable[T]) -> None:
-        self.items: list[T] = []
-        self.ended = False
-        self.error: Exception | None = None
-        self._subscription = source.subscribe(self.items.append, self._on_error, self._on_end)
-
-    def _on_error(self, error: Exception) -> None:
-        self.error = error
-
-    def _on_end(self) -> None:
-        self.ended = True
-
-    def dispose(self) -> None:
-        """Stop listening."""
-        self._subscription.dispose()

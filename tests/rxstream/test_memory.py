@@ -289,13 +289,11 @@ def test_somebody_else_commits(setup, durability):
     theirs = setup(store=store, durability="sync")
     theirs.said("theirs")
     [it] = ours.said("ours")
-    if durability == "sync":
-        assert ours.kinds(it)[-1] == "memory_failed"
-        assert isinstance(it and Recorder(it).error.__cause__, VersionConflict)
-    else:
-        assert ours.persisted.items[-1].error.type == "VersionConflict"
-        assert ours.persisted.items[-1].retry_in is None
+    assert ours.kinds(it)[-1] == "memory_failed"
+    assert isinstance(it and Recorder(it).error.__cause__, VersionConflict)
+    assert [e.reason for e in ours.events.items if e.kind == "memory_failed"] == ["conflict"]
     assert store.load("m").version == 1
+    assert [record.remembered for record in store.log("m")] == [True, False]
 
 
 # As a subject
