@@ -20,7 +20,8 @@ class Channel:
     def __init__(
         self, name: str, *, busy: Busy, max_pending: int, read_only: bool, label: str
     ) -> None:
-        self.name, self.busy, self.max_pending = name, busy, max_pending
+        self.name, self.max_pending = name, max_pending
+        self.busy: Busy = busy
         self.read_only, self.label = read_only, label
         self.pending: deque[Turn] = deque()
         self.active = 0

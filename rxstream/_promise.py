@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -69,7 +69,7 @@ class Pending(Generic[T]):
                 remove()
         return self._get()
 
-    def __await__(self) -> Generator[object, object, T]:
+    def __await__(self) -> Generator[Any, Any, T]:
         return self._wait().__await__()
 
     async def _wait(self) -> T:

@@ -23,8 +23,14 @@ if TYPE_CHECKING:
     from reactivex import abc
 
 __all__ = [
-    *("Lane", "LaneLike", "Lanes", "SchedulerLane", "Timer"),
-    *("call", "log_error", "refuse_to_wait"),
+    "Lane",
+    "LaneLike",
+    "Lanes",
+    "SchedulerLane",
+    "Timer",
+    "call",
+    "log_error",
+    "refuse_to_wait",
 ]
 
 T = TypeVar("T")

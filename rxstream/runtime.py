@@ -83,7 +83,8 @@ class Runtime(Generic[M]):
         if lanes is None:
             lanes = Lanes.threads(thread_safe=model.thread_safe, on_error=on_error)
         engine = Engine(model, opened, lanes, policy or Greedy(), max_queued=max_queued)
-        self._durability, self._grace = durability, grace
+        self._durability: Durability = durability
+        self._grace = grace
         self._core = core = Core(engine, owns)
         self._memories: dict[str, ShortTermMemory[M]] = {}
         self._opening: dict[str, Pending[None]] = {}
@@ -286,6 +287,7 @@ class Runtime(Generic[M]):
 
     async def aclose(self, *, grace: float | None = None, drain: bool = False) -> bool:
         """``close()`` for asyncio and trio. Cancelling it does not interrupt the closing."""
+        whole = False
         with anyio.CancelScope(shield=True):
             whole = await anyio.to_thread.run_sync(
                 lambda: self.close(grace=grace, drain=drain), limiter=anyio.CapacityLimiter(1)

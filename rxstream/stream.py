@@ -186,7 +186,7 @@ class _Bounded(EventStream[E]):
     def __init__(self, source: Observable[E], capacity: int, overflow: Overflow) -> None:
         super().__init__(EventLog(capacity))  # Checks the capacity; never written.
         self._source = source
-        self._overflow = overflow
+        self._overflow: Overflow = overflow
 
     def _open(self) -> tuple[EventLog[E], SingleAssignmentDisposable]:
         subscription = SingleAssignmentDisposable()
@@ -224,10 +224,11 @@ class _Bounded(EventStream[E]):
         block_timeout: float | None,
     ) -> Cursor[E]:
         log, subscription = self._open()
-        cursor = log.cursor(start, overflow or self._overflow, block_timeout, replay=replay)
+        overflow = overflow or self._overflow
+        cursor = log.cursor(start, overflow, block_timeout, replay=replay)
         # A source that emits while it is being subscribed must not wait for this very thread.
         cursor.thread = threading.get_ident()
-        self._connect(log, cursor.overflow, subscription)
+        self._connect(log, overflow, subscription)
         return cursor
 
 

@@ -33,7 +33,7 @@ class _Coalescer:
         self._window = 0
 
     def on_next(self, event: Event) -> None:
-        start = False
+        start, window = False, 0
         with self._lock:
             if isinstance(event, Token):
                 if self._held and not _joins(self._held[-1], event):
