@@ -235,11 +235,12 @@ _MEMORY = frozenset({"encode", "attend", "dump", "load"})
 
 def say_back(query: str, memory: FakeMemory) -> list[str]:
     """The default rule of :class:`FakeModel`."""
-    if query.rpartition(": ")[2].startswith("recall"):  # perhaps behind a label
+    asked = query.rpartition(": ")[2]  # perhaps behind a label
+    if asked.startswith("recall"):
         return [" | ".join(memory)] if memory else []
-    if query.startswith("long "):
-        return [f"w{i} " for i in range(int(query.split()[1]))]
-    if query.startswith("mute"):
+    if asked.startswith("long "):
+        return [f"w{i} " for i in range(int(asked.split()[1]))]
+    if asked.startswith("mute"):
         return []
     words = f"{query} #{len(memory)}".split()
     return [words[0], *(f" {word}" for word in words[1:])]

@@ -61,3 +61,14 @@ def test_a_recorder_says_how_long_it_waited_in_vain():
         Recorder(rx.never()).wait(0.01)
     with pytest.raises(TimeoutError, match="0 of 2 items"):
         Recorder(rx.never()).wait_for(2, 0.01)
+
+
+def test_time_never_goes_back_when_a_call_took_longer_than_the_test_let_pass():
+    lab, model = Lab(), FakeModel()
+    model.cost("step", 10.0)
+    with lab.runtime(model) as runtime:
+        runtime.memory("m").conversation().ask("one")
+        lab.advance(1.0)
+        assert lab.time == 30.0
+        lab.advance(1.0)
+        assert lab.time == 31.0
