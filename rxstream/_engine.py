@@ -214,7 +214,12 @@ class Engine:
             return
         self.tokens += len(drafts)
         for turn, draft in zip(turns, drafts, strict=True):
-            if not turn.machine.advance(turn, draft):
+            try:
+                goes_on = turn.machine.advance(turn, draft)
+            except Exception as error:  # what the model returned is not a draft
+                turn.machine.fail(turn, error, "decode")
+                goes_on = False
+            if not goes_on:
                 self._release(turn)
 
     def _release(self, turn: Turn) -> None:
