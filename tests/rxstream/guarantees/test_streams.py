@@ -1,4 +1,4 @@
-"""G1, G2, G9: what the streams show. G10: what subscribers can do to each other, which is nothing."""
+"""G1, G2, G9: what the streams show. G10: what subscribers can do to each other: nothing."""
 
 from __future__ import annotations
 
@@ -198,9 +198,7 @@ def test_g10_bad_subscribers_change_nothing_for_others(bad, monkeypatch) -> None
         conversation = Recorder(room.chat.events)
         room.lab.run()
         streams = [*its, conversation, room.events]
-        told.append(
-            [[(e.kind, e.seq, getattr(e, "text", None)) for e in s.items] for s in streams]
-        )
+        told.append([[(e.kind, e.seq, getattr(e, "text", None)) for e in s.items] for s in streams])
         value = room.memory.value
         room.close()
         assert all(s.ended for s in streams)
