@@ -6,7 +6,7 @@ import heapq
 import itertools
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ClosedError
 from ..lanes import Lanes
@@ -15,10 +15,6 @@ from .fakes import FakeModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from reactivex import Observable
-
-T = TypeVar("T")
 
 
 class _Timer:
@@ -196,23 +192,3 @@ class HandClock:
         for action in due:
             if action is not None:
                 action()
-
-
-class Recorder(Generic[T]):
-    """Subscribes at once and keeps what it gets: ``items``, then ``ended`` or ``error``."""
-
-    def __init__(self, source: Observable[T]) -> None:
-        self.items: list[T] = []
-        self.ended = False
-        self.error: Exception | None = None
-        self._subscription = source.subscribe(self.items.append, self._on_error, self._on_end)
-
-    def _on_error(self, error: Exception) -> None:
-        self.error = error
-
-    def _on_end(self) -> None:
-        self.ended = True
-
-    def dispose(self) -> None:
-        """Stop listening."""
-        self._subscription.dispose()

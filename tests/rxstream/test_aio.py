@@ -19,7 +19,7 @@ from rxstream.errors import BackpressureDeadlock, SlowSubscriberError
 from rxstream.events import Gap
 from rxstream.log import EventLog
 from rxstream.stream import EventStream
-from rxstream.testing.recorder import Recorder
+from rxstream.testing import Recorder
 
 pytestmark = pytest.mark.anyio
 

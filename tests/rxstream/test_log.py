@@ -16,7 +16,7 @@ from rxstream.errors import BackpressureDeadlock, SlowSubscriberError
 from rxstream.events import Gap
 from rxstream.hooks import hooks
 from rxstream.log import EMPTY, END, BlockingCursor, Cursor, EventLog
-from rxstream.testing.recorder import Recorder
+from rxstream.testing import Recorder
 
 POLICIES = ["block", "error", "latest"]
 

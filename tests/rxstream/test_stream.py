@@ -20,7 +20,7 @@ from rxstream.events import Gap
 from rxstream.hooks import hooks
 from rxstream.log import EventLog
 from rxstream.stream import EventStream, bounded
-from rxstream.testing.recorder import Recorder
+from rxstream.testing import Recorder
 
 
 def live(capacity: int = 16) -> tuple[EventLog[int], EventStream[int]]:

@@ -7,7 +7,7 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from rxstream.operators import bounded
-from rxstream.testing.recorder import Recorder
+from rxstream.testing import Recorder
 
 
 def test_it_stands_inside_a_pipe() -> None:

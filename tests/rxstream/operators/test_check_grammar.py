@@ -9,8 +9,8 @@ from reactivex.subject import Subject
 from rxstream.events import Event
 from rxstream.grammar import GrammarViolation
 from rxstream.operators import check_grammar
+from rxstream.testing import Recorder
 from rxstream.testing.grammar import spell
-from rxstream.testing.recorder import Recorder
 
 
 def test_words_pass_unchanged() -> None:

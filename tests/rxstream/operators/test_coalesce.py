@@ -10,8 +10,8 @@ from reactivex.testing import ReactiveTest, TestScheduler
 
 from rxstream.events import Event, Token
 from rxstream.operators import coalesce
+from rxstream.testing import Recorder
 from rxstream.testing.grammar import spell, text_of
-from rxstream.testing.recorder import Recorder
 
 on_next, on_completed, on_error = (
     ReactiveTest.on_next,

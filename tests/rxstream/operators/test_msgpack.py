@@ -9,8 +9,8 @@ from reactivex.subject import Subject
 
 from rxstream.events import Gap
 from rxstream.operators import from_msgpack, to_msgpack
+from rxstream.testing import Recorder
 from rxstream.testing.grammar import spell
-from rxstream.testing.recorder import Recorder
 
 
 def test_events_come_out_as_they_went_in() -> None:

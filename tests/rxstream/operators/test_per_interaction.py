@@ -10,8 +10,8 @@ from rxstream.errors import GenerationError, MemoryUpdateError, QueryRejected, R
 from rxstream.events import Event, MemoryUpdated
 from rxstream.operators import per_interaction
 from rxstream.stream import EventStream
+from rxstream.testing import Recorder
 from rxstream.testing.grammar import spell
-from rxstream.testing.recorder import Recorder
 
 
 def grouped(source) -> Recorder[EventStream[Event]]:

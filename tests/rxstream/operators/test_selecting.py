@@ -10,8 +10,8 @@ from reactivex.subject import Subject
 
 from rxstream.events import AnswerCompleted, Cancelled, Token
 from rxstream.operators import answers, memory_updates, of, text, tokens
+from rxstream.testing import Recorder
 from rxstream.testing.grammar import spell
-from rxstream.testing.recorder import Recorder
 
 TALK = [*spell("QSTTAUD", "i1"), *spell("QSTC", "i2", version=1), *spell("QSTTTAK", "i3")]
 OPERATORS = {
