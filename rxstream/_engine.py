@@ -15,7 +15,7 @@ from ._turn import Phase, Turn
 from ._updates import Updates
 from .errors import ClosedError, ForkedRuntimeError
 from .lanes import SchedulerLane, refuse_to_wait
-from .scheduling import Load, Policy
+from .scheduling import Greedy, Load, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .lanes import Lanes
     from .log import EventLog
     from .model import ReactiveModel
+    from .scheduling import Policy
     from .store import Store
 
 logger = logging.getLogger("rxstream")
@@ -216,7 +217,12 @@ class Engine:
             return
         self.tokens += len(drafts)
         for turn, draft in zip(turns, drafts, strict=True):
-            if not turn.machine.advance(turn, draft):
+            try:
+                goes_on = turn.machine.advance(turn, draft)
+            except Exception as error:  # what the model returned is not a draft
+                turn.machine.fail(turn, error, "decode")
+                goes_on = False
+            if not goes_on:
                 self._release(turn)
 
     def _release(self, turn: Turn) -> None:
@@ -240,13 +246,26 @@ class Engine:
             prefills=self._waiting,
             updates=updates,
         )
-        plan = self.policy.plan(load)
+        plan = self._planned(load)
         prefills, self._waiting = split(self._waiting, plan.prefills)
         if prefills:
             self._prefill(prefills)
         if self._shared_lane:
             chosen, self._updates.waiting = split(updates, plan.updates)
             self._updates.run(chosen)
+
+    def _planned(self, load: Load) -> Plan:
+        try:
+            plan = self.policy.plan(load)
+            for chosen, known in ((plan.prefills, load.prefills), (plan.updates, load.updates)):
+                if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(len(known))):
+                    raise ValueError(f"the policy chose {list(chosen)} of {len(known)}")
+            if len(plan.prefills) > load.free:
+                raise ValueError(f"the policy chose {len(plan.prefills)}, {load.free} are free")
+            return plan
+        except Exception:
+            logger.exception("the scheduling policy failed: everything that fits runs now")
+            return Greedy().plan(load)
 
     def _prefill(self, turns: list[Turn]) -> None:
         begun = []

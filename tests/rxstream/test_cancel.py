@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from rxstream import Runtime, Timeouts
@@ -12,72 +10,21 @@ from rxstream.errors import (
     InteractionCancelled,
     MemoryUpdateError,
 )
-from rxstream.events import LETTERS
-from rxstream.grammar import check
-from rxstream.lanes import Lanes
-from rxstream.stores.memory import MemoryStore
-from rxstream.testing import FakeModel, HandClock, Lab, Pause, Recorder
+from rxstream.testing import FakeModel, Recorder
 
-
-class Setup:
-    """A memory in virtual time, brought to a phase."""
-
-    def __init__(self, **options):
-        self.lab = Lab()
-        self.model = FakeModel()
-        self.store = MemoryStore()
-        self.runtime = self.lab.runtime(self.model, store=self.store, **options)
-        self.memory = self.runtime.memory("m")
-        self.events = Recorder(self.memory.events)
-        self.chat = self.memory.conversation()
-
-    def word(self, it):
-        return "".join(LETTERS[e.kind] for e in self.events.items if e.interaction == it.id)
-
-    def step_until(self, it, word):
-        for _ in range(1000):
-            if self.word(it) == word:
-                return
-            assert self.lab.step(), f"never came to {word}: {self.word(it)}"
-
-    def last(self, it):
-        return [e for e in self.events.items if e.interaction == it.id][-1]
-
-    def close(self):
-        self.lab.run()
-        self.runtime.close()
-        assert not self.lab.errors
-        self.model.check()
-        check(self.events.items, whole=True).finish()
+from .room import PHASES, Room
 
 
 @pytest.fixture
 def lab():
-    setup = Setup()
-    yield setup
-    setup.close()
-
-
-# Each phase: how it looks from outside, and how far the interaction is
-
-PHASES = {"queued": "Q", "prefill": "QS", "decoding": "QSTT", "updating": "QSTTTAU", "over": None}
-
-
-def bring(setup, phase):
-    if phase == "queued":
-        setup.chat.ask("first")
-        setup.lab.run(1)
-    it = setup.chat.ask("one two")
-    if phase == "over":
-        setup.lab.run()
-    elif phase != "queued":
-        setup.step_until(it, PHASES[phase])
-    return it
+    room = Room()
+    yield room
+    room.close()
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_cancel(lab, phase):
-    it = bring(lab, phase)
+    it = lab.bring(phase)
     early = phase in ("queued", "prefill", "decoding")
     before = lab.word(it)
     assert it.cancel() is early
@@ -101,7 +48,7 @@ def test_cancel(lab, phase):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_stop(lab, phase):
-    it = bring(lab, phase)
+    it = lab.bring(phase)
     assert it.stop() is (phase in ("prefill", "decoding"))
     lab.lab.run()
     assert it.stop() is False
@@ -118,7 +65,7 @@ def test_stop(lab, phase):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_last_listener_leaves(lab, phase):
-    it = bring(lab, phase)
+    it = lab.bring(phase)
     first, second = Recorder(it), Recorder(it)
     first.dispose()
     assert not it.is_over or phase == "over"
@@ -178,12 +125,10 @@ def test_timeouts(lab, phase, limits, word, reason):
     if phase != "queued":
         lab.step_until(it, PHASES[phase])
     lab.lab.skip(4.9)
-    while lab.lab.clock.actions:
-        lab.lab.clock.actions.popleft()()
+    lab.fire()
     assert lab.word(it) == PHASES[phase], "not yet"
     lab.lab.skip(0.2)  # every lane but the clock hangs
-    while lab.lab.clock.actions:
-        lab.lab.clock.actions.popleft()()
+    lab.fire()
     assert lab.word(it) == word
     event = lab.last(it)
     found = getattr(event, "reason", None) or getattr(event, "phase", None)
@@ -226,7 +171,7 @@ def test_timeouts_must_be_positive(field):
 
 
 def test_abort_update(lab):
-    it = bring(lab, "updating")
+    it = lab.bring("updating")
     assert lab.memory.abort_update() is True
     assert lab.word(it)[-1] == "E" and lab.last(it).reason == "aborted"
     assert lab.memory.abort_update() is False
@@ -237,15 +182,14 @@ def test_abort_update(lab):
 
 def test_late_commit_is_put_back():
     """An update that timed out while the store was writing it does not stay in the store."""
-    lab = Setup(durability="sync")
+    lab = Room(durability="sync")
     it = lab.chat.ask("one", timeouts=Timeouts(memory=5))
     commit = lab.store.commit
 
     def slow(snapshot, *, expect):
         commit(snapshot, expect=expect)
         lab.lab.skip(6)
-        while lab.lab.clock.actions:
-            lab.lab.clock.actions.popleft()()
+        lab.fire()
 
     lab.store.commit = slow
     next_one = lab.chat.ask("two")
@@ -257,81 +201,3 @@ def test_late_commit_is_put_back():
     lab.close()
     with Runtime(FakeModel(), store=lab.store) as again:
         assert again.memory("m").value == ("two -> two #0",)
-
-
-# Windows: the model or the store stands still at a place, and something else happens
-
-WINDOWS = [
-    "start",
-    "start:after",
-    "step",
-    "step:after",
-    "encode",
-    "attend:after",
-    "append",
-    "commit",
-]
-ACTIONS = ["cancel", "stop", "timeout", "dispose", "abort", "close"]
-
-
-@pytest.mark.parametrize("thread_safe", [False, True])
-@pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("window", WINDOWS)
-def test_windows(window, action, thread_safe):
-    model, store = FakeModel(thread_safe=thread_safe), MemoryStore()
-    if window in ("append", "commit"):
-        pause = _pause_store(store, window)
-    else:
-        method, _, after = window.partition(":")
-        pause = model.pause(method, after=bool(after))
-    answered = window in ("encode", "attend:after", "append", "commit")
-    clock = HandClock()
-    lanes = Lanes.threads(thread_safe=thread_safe, clock=clock)
-    runtime = Runtime(model, store=store, durability="sync", lanes=lanes)
-    memory = runtime.memory("m")
-    events = Recorder(memory.events)
-    limits = Timeouts(memory=5) if answered else Timeouts(answer=5)
-    it = memory.conversation().ask("one two", timeouts=limits)
-    subscription = it.subscribe(on_error=lambda e: None)
-    pause.wait_until_reached()
-    closer = None
-    if action == "cancel":
-        assert it.cancel() is not answered
-    elif action == "stop":
-        assert it.stop() is not answered
-    elif action == "dispose":
-        subscription.dispose()
-        assert it.is_over is not answered
-    elif action == "abort":
-        assert memory.abort_update() is answered
-    elif action == "close":
-        closer = threading.Thread(target=runtime.close)
-        closer.start()
-    else:
-        clock.advance(5)
-        assert it.is_over, "a timeout fires while the lane hangs"
-    if action in ("cancel", "dispose", "timeout") and not answered:
-        assert it.is_over, "at once, while the lane hangs"
-    pause.release()
-    if closer is not None:
-        closer.join(30)
-        assert not closer.is_alive()
-    runtime.close()
-    assert it.is_over
-    model.check()
-    check(events.items, whole=True).finish()
-    assert store.head("m") is None or store.head("m") == memory.version
-    reopened = Runtime(FakeModel(), store=store)
-    assert reopened.memory("m").value == memory.value, "what was told is what is kept"
-    reopened.close()
-
-
-def _pause_store(store, method):
-    pause, original = Pause(), getattr(store, method)
-
-    def paused(*args, **options):
-        pause()
-        return original(*args, **options)
-
-    setattr(store, method, paused)
-    return pause
