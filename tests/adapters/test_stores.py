@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from adapters.stores.directory import DirectoryStore
 from adapters.stores.sqlite import SqliteStore
 from rxstream.errors import StoreUnavailable
 from rxstream.stores import open_store
@@ -34,6 +35,12 @@ class TestSqliteStore(StoreContract):
     @pytest.fixture
     def open_store(self, path: Path) -> Callable[[], Store]:
         return lambda: SqliteStore(path)
+
+
+class TestDirectoryStore(StoreContract):
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> Callable[[], Store]:
+        return lambda: DirectoryStore(tmp_path / "store")
 
 
 class TestOpeningByAddress:
