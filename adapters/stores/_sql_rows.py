@@ -21,16 +21,21 @@ _META = "head, deleted, log_start, last_seq, expires_at, extras"
 class SqlRows:
     """One memory inside a transaction.
 
-    Keys are bytes: SQLite would end text at NUL in places, and bytes sort as code points do. With
-    ``lock`` the memory is locked for writing, where the database does not lock as a whole.
+    Keys are bytes: SQLite would end text at NUL in places, and bytes sort as code points do.
+    ``clock`` is what the database calls its clock, if that is to be used; ``lock`` locks the memory
+    for writing, where the database does not lock as a whole.
     """
 
-    def __init__(self, execute: Execute, key: str, now: float, *, lock: str = "") -> None:
-        self.now = now
+    def __init__(
+        self, execute: Execute, key: str, now: float, *, clock: str = "NULL", lock: str = ""
+    ) -> None:
         self._execute, self._key = execute, key
-        found = execute(f"SELECT id, {_META} FROM memories WHERE key = ?{lock}", [key.encode()])
-        self._id: int | None = found[0][0] if found else None
-        self._meta = self._checked(*found[0][1:]) if found else Meta()
+        found = execute(
+            f"SELECT {clock}, id, {_META} FROM memories WHERE key = ?{lock}", [key.encode()]
+        )
+        self.now: float = found[0][0] if found and found[0][0] is not None else now
+        self._id: int | None = found[0][1] if found else None
+        self._meta = self._checked(*found[0][2:]) if found else Meta()
 
     def _checked(
         self, head: Any, deleted: Any, log_start: Any, last_seq: Any, expires_at: Any, extras: Any

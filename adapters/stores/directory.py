@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rxstream.errors import ClosedError, StoreCorrupt, StoreNotFound, StoreUnavailable
+from rxstream.errors import StoreCorrupt, StoreNotFound, StoreUnavailable
 from rxstream.stores.base import BaseStore
 from rxstream.stores.buffered import Buffered
+from rxstream.stores.gate import Gate
 
 from . import _directory_files as files
 from ._directory_memory import LOCK, DirectoryMemory
@@ -53,9 +54,7 @@ class DirectoryStore(BaseStore):
         self.path = Path(path).absolute()
         self._memories: OrderedDict[str, tuple[DirectoryMemory, threading.Lock]] = OrderedDict()
         self._guard = threading.Lock()
-        self._running = threading.Condition(self._guard)
-        self._calls = 0
-        self._closed = False
+        self._gate = Gate(f"the store {self.path}")
         with self._translated():
             self._open()
         _all.add(self)
@@ -74,7 +73,7 @@ class DirectoryStore(BaseStore):
     def sweep(self) -> int:
         """See ``Store.sweep``."""
         swept = super().sweep()
-        with self._call():
+        with self._gate:
             for key in list(keys_in(self.path)):
                 memory, lock = self._memory(key)
                 with lock, self._translated(), files.locked(memory.folder / LOCK):
@@ -83,7 +82,7 @@ class DirectoryStore(BaseStore):
         return swept
 
     def _read(self, key: str, work: Callable[[Rows], T]) -> T:
-        with self._call():
+        with self._gate:
             memory, lock = self._memory(key)
             with lock, self._translated():
                 memory.follow()
@@ -97,8 +96,8 @@ class DirectoryStore(BaseStore):
                         if memory.seen == before:
                             raise
 
-    def _write(self, key: str, work: Callable[[Rows], T]) -> T:
-        with self._call():
+    def _write(self, key: str, work: Callable[[Rows], T], *, repeatable: bool = False) -> T:
+        with self._gate:
             memory, lock = self._memory(key)
             with lock, self._translated():
                 files.make_folder(memory.folder)
@@ -111,7 +110,7 @@ class DirectoryStore(BaseStore):
                     return result
 
     def _names(self, prefix: str, after: str, limit: int | None) -> list[str]:
-        with self._call(), self._translated():
+        with self._gate, self._translated():
             candidates = sorted(
                 key for key in keys_in(self.path) if key.startswith(prefix) and key > after
             )
@@ -124,7 +123,7 @@ class DirectoryStore(BaseStore):
         return found
 
     def _expired(self) -> list[str]:
-        with self._call(), self._translated():
+        with self._gate, self._translated():
             keys = sorted(keys_in(self.path))
         return [
             key
@@ -133,9 +132,7 @@ class DirectoryStore(BaseStore):
         ]
 
     def _close(self) -> None:
-        with self._running:
-            self._closed = True
-            self._running.wait_for(lambda: self._calls == 0)
+        self._gate.close()
 
     def _open(self) -> None:
         if "\0" in str(self.path):
@@ -172,19 +169,6 @@ class DirectoryStore(BaseStore):
             return found
 
     @contextmanager
-    def _call(self) -> Iterator[None]:
-        with self._guard:
-            if self._closed:
-                raise ClosedError(f"the store {self.path} is closed; open it again")
-            self._calls += 1
-        try:
-            yield
-        finally:
-            with self._running:
-                self._calls -= 1
-                self._running.notify_all()
-
-    @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
@@ -199,8 +183,7 @@ class DirectoryStore(BaseStore):
     def _after_fork(self) -> None:
         # Locks and half-followed journals of threads that do not exist in the child.
         self._guard = threading.Lock()
-        self._running = threading.Condition(self._guard)
-        self._calls = 0
+        self._gate.after_fork()
         self._memories.clear()
 
 

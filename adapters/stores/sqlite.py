@@ -77,7 +77,7 @@ class SqliteStore(BaseStore):
         with self._db.read() as connection:
             return work(_sql_rows.SqlRows(partial(_execute, connection), key, self._now()))
 
-    def _write(self, key: str, work: Callable[[Rows], T]) -> T:
+    def _write(self, key: str, work: Callable[[Rows], T], *, repeatable: bool = False) -> T:
         with self._db.write() as connection:
             return work(_sql_rows.SqlRows(partial(_execute, connection), key, self._now()))
 

@@ -45,12 +45,17 @@ class BaseStore(ABC):
         """Run ``work`` on one state of a memory. It may be run again, on a newer one."""
 
     @abstractmethod
-    def _write(self, key: str, work: Callable[[Rows], T]) -> T:
+    def _write(self, key: str, work: Callable[[Rows], T], *, repeatable: bool = False) -> T:
         """Run ``work``; what it wrote is stored when it returns, and undone when it raises.
 
         Nobody else may write to the memory in between; a store that cannot see to that runs
-        ``work`` again when somebody did.
+        ``work`` again when somebody did. With ``repeatable`` it may also be run again when nobody
+        knows whether it was stored: it looks for its own request first.
         """
+
+    def _request(self) -> str | None:
+        """A request id for a call without one, where a call may be in doubt."""
+        return None
 
     @abstractmethod
     def _names(self, prefix: str, after: str, limit: int | None) -> builtins.list[str]:
@@ -92,6 +97,7 @@ class BaseStore(ABC):
     ) -> None:
         key = rules.check_key(snapshot.memory_id)
         rules.check_request(request_id)
+        request_id = request_id or self._request()
         packed = pack(snapshot)
         info = records.encode_info(records.describe(snapshot, len(packed)))
         asked = f"commit {expect} {snapshot.digest}"
@@ -105,7 +111,7 @@ class BaseStore(ABC):
             meta = replace(meta, head=snapshot.version, deleted=False).renewed(rows.now)
             rows.save(meta.with_request(request_id, asked, snapshot.version))
 
-        self._write(key, work)
+        self._write(key, work, repeatable=request_id is not None)
         self._watchers.notify()
 
     def history(
@@ -200,6 +206,7 @@ class BaseStore(ABC):
     def append(self, key: str, record: LogRecord, *, request_id: str | None = None) -> LogRecord:
         rules.check_append(key, record)
         rules.check_request(request_id)
+        request_id = request_id or self._request()
         asked = "" if request_id is None else rules.content_of(record)
 
         def work(rows: Rows) -> LogRecord:
@@ -213,7 +220,7 @@ class BaseStore(ABC):
             rows.save(meta.with_request(request_id, asked, appended.seq))
             return appended
 
-        return self._write(key, work)
+        return self._write(key, work, repeatable=request_id is not None)
 
     def last_seq(self, key: str) -> int:
         return self._read(rules.check_key(key), lambda rows: rows.meta().last_seq)

@@ -88,7 +88,7 @@ class MemoryStore(BaseStore):
         with self._lock:
             return work(Buffered(self._find(key)))
 
-    def _write(self, key: str, work: Callable[[Rows], T]) -> T:
+    def _write(self, key: str, work: Callable[[Rows], T], *, repeatable: bool = False) -> T:
         with self._lock:
             memory = self._find(key)
             changes = Buffered(memory)
