@@ -19,7 +19,9 @@
         ├── StoreUnavailable   cannot be opened, read or written (path, permission, disk, network)
         ├── StoreNotFound      no such memory or version
         ├── StoreCorrupt       what was stored is damaged
-        └── VersionConflict    somebody else committed first
+        ├── VersionConflict    somebody else committed first
+        ├── RequestReused      a request id came again with other content
+        └── Undecryptable      encrypted, and not with a key that is at hand
 """
 
 
@@ -110,3 +112,11 @@ class VersionConflict(StoreError):
         )
         super().__init__(f"memory {key!r}: {told}")
         self.key, self.expected, self.found = key, expected, found
+
+
+class RequestReused(StoreError):
+    """A request id that the store remembers came again, with other content; nothing was written."""
+
+
+class Undecryptable(StoreError):
+    """Encrypted with a key that is not at hand, or changed since: a wrong key cannot tell."""

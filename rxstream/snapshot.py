@@ -25,7 +25,7 @@ from .errors import SnapshotCorrupt, SnapshotError, SnapshotIncompatible
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Kind = Literal["init", "update", "import", "fork", "restore"]
+Kind = Literal["init", "update", "import", "fork", "restore", "rollback"]
 MAX_NUMBER = 1 << 53
 """Largest version or log position: exact in every store and every language."""
 
@@ -152,6 +152,8 @@ def unpack(data: bytes, *, fingerprint: str | None = None) -> Snapshot:
             "match its contents; get a fresh copy or load an older version"
         )
     snapshot = _restore(found, tensorfile.build(file.tensors, None, file.body))
+    if _metadata.describe(snapshot) == found:  # a newer writer's is another one when packed here
+        object.__setattr__(snapshot, "_digest", recorded)
     if fingerprint is not None and snapshot.fingerprint != fingerprint:
         raise SnapshotIncompatible(
             f"snapshot of memory {snapshot.memory_id[:80]!r} was made by model "

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x52785374
 """Marks the file as ours, for ``file`` and for refusing other programs' databases: "RxSt"."""
 
-# Keys are bytes: SQLite would end text at NUL in places, and bytes sort as code points do.
+# A version's info is beside it, in a table of its own: behind a large value it would be slow.
 MIGRATIONS = (
     """
     CREATE TABLE memories (
@@ -38,6 +38,17 @@ MIGRATIONS = (
         record BLOB NOT NULL,
         checksum INTEGER NOT NULL,
         PRIMARY KEY (memory, seq)
+    ) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE memories ADD COLUMN expires_at REAL;
+    ALTER TABLE memories ADD COLUMN extras BLOB;
+    CREATE INDEX expiring ON memories (expires_at) WHERE expires_at IS NOT NULL;
+    CREATE TABLE infos (
+        memory INTEGER NOT NULL REFERENCES memories (id),
+        version INTEGER NOT NULL,
+        info BLOB NOT NULL,
+        PRIMARY KEY (memory, version)
     ) WITHOUT ROWID;
     """,
 )

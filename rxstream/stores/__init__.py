@@ -36,8 +36,10 @@ def open_store(store: str | Store) -> Store:
     try:
         kind = found[scheme].load()
     except ImportError as exc:
+        extras = ",".join(found[scheme].extras)
+        remedy = f"pip install 'rxstream[{extras}]'" if extras else "install what it needs"
         raise StoreUnavailable(
-            f"the store for {scheme}: cannot be loaded ({exc}); install what it needs"
+            f"the store for {scheme}: cannot be loaded ({exc}); {remedy}"
         ) from exc
     opened: Store = kind.from_url(store)
     return opened

@@ -3,45 +3,76 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import ClosedError, StoreNotFound, StoreUnavailable
-from ..snapshot import pack
-from . import records
-from .rules import (
-    check_append,
-    check_commit,
-    check_key,
-    check_prune,
-    no_such_version,
-    unpack_stored,
-)
+from ..errors import ClosedError, StoreUnavailable
+from .base import BaseStore
+from .buffered import Buffered
+from .rows import Meta
 
 if TYPE_CHECKING:
-    import builtins
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-    from ..snapshot import Snapshot
-    from ..store import LogRecord
+    from .records import StoredRecord
+    from .rows import Rows
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _Memory:
-    head: int | None = None
-    versions: dict[int, bytes] = field(default_factory=dict)
-    log: dict[int, tuple[bool, bytes, int]] = field(default_factory=dict)
-    """seq -> (remembered, payload, checksum)."""
-    last_seq: int = 0
+    """The reading half of ``Rows``, in dictionaries."""
+
+    clock: Callable[[], float]
+    state: Meta = field(default_factory=Meta)
+    infos: dict[int, bytes] = field(default_factory=dict)
+    packs: dict[int, bytes] = field(default_factory=dict)
+    log: dict[int, StoredRecord] = field(default_factory=dict)
+
+    @property
+    def now(self) -> float:
+        return self.clock()
+
+    def meta(self) -> Meta:
+        return self.state
+
+    def info(self, version: int) -> bytes | None:
+        return self.infos.get(version)
+
+    def packed(self, version: int) -> bytes | None:
+        return self.packs.get(version)
+
+    def versions(self, before: int | None, limit: int | None) -> list[int]:
+        if limit == 1 and before is not None and before - 1 in self.infos:
+            return [before - 1]  # the usual question, whether a version is there
+        numbers = sorted(self.infos, reverse=True)
+        return [n for n in numbers if before is None or n < before][:limit]
+
+    def records(self, first: int, count: int) -> list[tuple[int, StoredRecord]]:
+        return [(seq, self.log[seq]) for seq in range(first, first + count) if seq in self.log]
+
+    def apply(self, changes: Buffered) -> None:
+        """What a transaction wrote."""
+        self.state = changes.meta()
+        for version in changes.removed:
+            self.infos.pop(version, None)
+            self.packs.pop(version, None)
+        for version, (info, packed) in changes.added.items():
+            self.infos[version], self.packs[version] = info, packed
+        if changes.dropped:
+            self.log = {seq: row for seq, row in self.log.items() if seq > changes.dropped}
+        self.log |= changes.logged
 
 
-class MemoryStore:
+class MemoryStore(BaseStore):
     """A thread-safe ``Store`` in memory; what it holds is gone when it is closed.
 
     It keeps packed bytes, as a store on disk does, so that nothing is shared with the caller.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.Lock()
         self._memories: dict[str, _Memory] = {}
         self._closed = False
@@ -53,113 +84,44 @@ class MemoryStore:
             raise StoreUnavailable(f"the memory store has no address: {url!r}; write memory:")
         return cls()
 
-    def head(self, key: str) -> int | None:
-        """See ``Store.head``."""
+    def _read(self, key: str, work: Callable[[Rows], T]) -> T:
         with self._lock:
-            return self._find(key).head
+            return work(Buffered(self._find(key)))
 
-    def load(self, key: str, version: int | None = None) -> Snapshot:
-        """See ``Store.load``."""
+    def _write(self, key: str, work: Callable[[Rows], T], *, repeatable: bool = False) -> T:
         with self._lock:
             memory = self._find(key)
-            number = memory.head if version is None else version
-            if number is None or number not in memory.versions:
-                raise no_such_version(key, number, min(memory.versions, default=None))
-            data = memory.versions[number]
-        return unpack_stored(key, number, data)
+            changes = Buffered(memory)
+            result = work(changes)
+            if changes:
+                memory.apply(changes)
+                self._memories[key] = memory
+            return result
 
-    def commit(self, snapshot: Snapshot, *, expect: int | None) -> None:
-        """See ``Store.commit``."""
-        key = check_key(snapshot.memory_id)
-        data = pack(snapshot)
-        with self._lock:
-            check_commit(snapshot, expect=expect, found=self._find(key).head)
-            memory = self._memories.setdefault(key, _Memory())
-            memory.versions[snapshot.version] = data
-            memory.head = snapshot.version
-
-    def history(self, key: str) -> builtins.list[int]:
-        """See ``Store.history``."""
-        with self._lock:
-            return sorted(self._find(key).versions, reverse=True)
-
-    def append(self, key: str, record: LogRecord) -> LogRecord:
-        """See ``Store.append``."""
-        check_append(key, record)
-        payload = records.encode(record)
+    def _names(self, prefix: str, after: str, limit: int | None) -> list[str]:
         with self._lock:
             self._check_open()
-            memory = self._memories.setdefault(key, _Memory())
-            memory.last_seq += 1
-            seq = memory.last_seq
-            check = records.checksum(key, seq, record.remembered, payload)
-            memory.log[seq] = (record.remembered, payload, check)
-        return replace(record, seq=seq)
-
-    def log(self, key: str, after: int = 0) -> Iterator[LogRecord]:
-        """See ``Store.log``."""
-        with self._lock:
-            memory = self._find(key)
-            rows = [(seq, *row) for seq, row in sorted(memory.log.items()) if seq > after]
-        return self._decode(key, rows)
-
-    def forget(self, key: str, seq: int) -> None:
-        """See ``Store.forget``."""
-        with self._lock:
-            memory = self._find(key)
-            if seq not in memory.log:
-                raise StoreNotFound(f"memory {key!r} has no log record {seq}")
-            remembered, payload, check = memory.log[seq]
-            records.decode(key, seq, remembered, payload, check)
-            memory.log[seq] = (False, payload, records.checksum(key, seq, False, payload))
-
-    def list(self, prefix: str = "") -> builtins.list[str]:
-        """See ``Store.list``."""
-        with self._lock:
-            self._check_open()
+            now = self._now()
             return sorted(
                 key
                 for key, memory in self._memories.items()
-                if key.startswith(prefix) and (memory.versions or memory.log)
-            )
+                if key.startswith(prefix) and key > after and memory.state.at(now).live
+            )[:limit]
 
-    def delete(self, key: str) -> None:
-        """See ``Store.delete``."""
+    def _expired(self) -> list[str]:
         with self._lock:
-            memory = self._find(key)
-            if memory.versions or memory.log:
-                memory.head = 0 if memory.head is None else memory.head + 1
-                memory.versions.clear()
-                memory.log.clear()
+            self._check_open()
+            return [key for key, m in self._memories.items() if m.state.expires_at is not None]
 
-    def prune(self, key: str, *, keep_last: int) -> int:
-        """See ``Store.prune``."""
-        check_prune(key, keep_last)
-        with self._lock:
-            versions = self._find(key).versions
-            old = sorted(versions)[:-keep_last]
-            for version in old:
-                del versions[version]
-            return len(old)
-
-    def close(self) -> None:
-        """See ``Store.close``."""
+    def _close(self) -> None:
         with self._lock:
             self._closed = True
             self._memories = {}
 
     def _find(self, key: str) -> _Memory:
         self._check_open()
-        return self._memories.get(check_key(key)) or _Memory()
+        return self._memories.get(key) or _Memory(self._now)
 
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the store is closed; open it again")
-
-    def _decode(
-        self, key: str, rows: builtins.list[tuple[int, bool, bytes, int]]
-    ) -> Iterator[LogRecord]:
-        for row in rows:
-            with self._lock:
-                self._check_open()
-            yield records.decode(key, *row)

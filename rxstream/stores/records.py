@@ -1,20 +1,57 @@
-"""Log records as stored bytes: msgpack with a checksum that also ties them to their place."""
+"""Log records and what is known of versions, as stored bytes, with checksums that tie them to
+their place."""
 
 from __future__ import annotations
 
+import struct
 import zlib
-from typing import Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
 from ..errors import StoreCorrupt
 from ..model import CompletedInteraction
-from ..store import LogRecord
+from ..store import LogRecord, VersionInfo
+
+if TYPE_CHECKING:
+    from ..snapshot import Snapshot
+
+_HEAD = struct.Struct("<?I")
+_INFO = [f.name for f in fields(VersionInfo) if f.name not in ("memory", "version")]
+
+
+class StoredRecord(NamedTuple):
+    """A log record at rest; its ``seq`` is where it is kept."""
+
+    remembered: bool
+    payload: bytes
+    checksum: int
+
+    def frame(self) -> bytes:
+        """As one run of bytes, for stores without columns."""
+        return _HEAD.pack(self.remembered, self.checksum) + self.payload
+
+    @classmethod
+    def parse(cls, frame: bytes) -> StoredRecord:
+        """The inverse of ``frame``; what is too short comes out as a record that is damaged."""
+        if len(frame) < _HEAD.size:
+            return cls(True, b"", 0)
+        remembered, checksum = _HEAD.unpack_from(frame)
+        return cls(remembered, frame[_HEAD.size :], checksum)
+
+
+def store_record(key: str, record: LogRecord) -> StoredRecord:
+    """A record, which has its ``seq``, as it is kept."""
+    payload = encode(record)
+    return StoredRecord(
+        record.remembered, payload, checksum(key, record.seq, record.remembered, payload)
+    )
 
 
 def encode(record: LogRecord) -> bytes:
     """All of a record but ``seq`` and ``remembered``, which a store keeps beside it."""
-    fields = {
+    content = {
         "interaction": record.interaction,
         "conversation": record.conversation,
         "query": record.completed.query,
@@ -24,7 +61,7 @@ def encode(record: LogRecord) -> bytes:
         "created_at": record.created_at,
     }
     # A lone surrogate can arrive through JSON; an interaction must not be lost for it.
-    packed = msgpack.packb(fields, unicode_errors="surrogatepass")
+    packed = msgpack.packb(content, unicode_errors="surrogatepass")
     return packed  # type: ignore[no-any-return]
 
 
@@ -34,24 +71,25 @@ def checksum(key: str, seq: int, remembered: bool, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(place))
 
 
-def decode(key: str, seq: int, remembered: bool, payload: bytes, stored_checksum: int) -> LogRecord:
-    """The inverse of ``encode``. Raises ``StoreCorrupt`` naming memory and record."""
-    if checksum(key, seq, remembered, payload) != stored_checksum:
+def decode(key: str, seq: int, stored: StoredRecord) -> LogRecord:
+    """The inverse of ``store_record``. Raises ``StoreCorrupt`` naming memory and record."""
+    remembered, payload, stored_checksum = stored
+    if checksum(key, seq, bool(remembered), payload) != stored_checksum:
         raise damaged(key, seq, "its checksum does not match")
     try:
-        fields: dict[str, Any] = msgpack.unpackb(payload, unicode_errors="surrogatepass")
+        content = _read_map(payload)
         return LogRecord(
             seq=seq,
-            interaction=fields["interaction"],
-            conversation=fields["conversation"],
+            interaction=content["interaction"],
+            conversation=content["conversation"],
             completed=CompletedInteraction(
-                query=fields["query"],
-                answer=fields["answer"],
-                token_ids=tuple(fields["token_ids"]),
+                query=content["query"],
+                answer=content["answer"],
+                token_ids=tuple(content["token_ids"]),
             ),
-            key=fields["key"],
+            key=content["key"],
             remembered=bool(remembered),
-            created_at=fields["created_at"],
+            created_at=content["created_at"],
         )
     except (ValueError, KeyError, TypeError, msgpack.UnpackException) as exc:
         raise damaged(key, seq, f"it cannot be read ({type(exc).__name__})") from exc
@@ -63,3 +101,51 @@ def damaged(key: str, seq: int, reason: str) -> StoreCorrupt:
         f"memory {key!r}: log record {seq} is damaged: {reason}; restore the store from a copy, "
         "or delete the memory"
     )
+
+
+def describe(snapshot: Snapshot, nbytes: int) -> VersionInfo:
+    """What is known of a version whose file takes ``nbytes``."""
+    return VersionInfo(
+        memory=snapshot.memory_id,
+        version=snapshot.version,
+        digest=snapshot.digest,
+        parent_digest=snapshot.parent_digest,
+        kind=snapshot.kind,
+        fingerprint=snapshot.fingerprint,
+        log_seq=snapshot.log_seq,
+        created_at=snapshot.created_at,
+        nbytes=nbytes,
+        contains_user_data=snapshot.contains_user_data,
+        metadata=dict(snapshot.metadata),
+    )
+
+
+def encode_info(info: VersionInfo) -> bytes:
+    """All but memory and version, which say where it is kept, after a checksum over everything."""
+    content: bytes = msgpack.packb({name: getattr(info, name) for name in _INFO})
+    check = zlib.crc32(content, zlib.crc32(f"{info.memory}\0{info.version}\0".encode()))
+    return struct.pack("<I", check) + content
+
+
+def decode_info(key: str, version: int, data: bytes) -> VersionInfo:
+    """The inverse of ``encode_info``. Raises ``ValueError`` for anything else."""
+    check = zlib.crc32(data[4:], zlib.crc32(f"{key}\0{version}\0".encode()))
+    if data[:4] != struct.pack("<I", check):
+        raise ValueError("the checksum of its description does not match")
+    try:
+        return VersionInfo(memory=key, version=version, **_read_map(data[4:]))
+    except (KeyError, TypeError, msgpack.UnpackException) as exc:
+        raise ValueError(f"its description cannot be read ({type(exc).__name__})") from exc
+
+
+def _read_map(data: bytes) -> dict[str, Any]:
+    content = msgpack.unpackb(
+        data, unicode_errors="surrogatepass", ext_hook=_refuse, max_ext_len=0, strict_map_key=True
+    )
+    if not isinstance(content, dict):
+        raise TypeError("not a map")
+    return content
+
+
+def _refuse(code: int, data: bytes) -> Any:
+    raise ValueError(f"extension type {code} is not allowed")

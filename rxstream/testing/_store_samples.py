@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 # Before any of them is imported: pytest then shows the values in a failed assertion.
 pytest.register_assert_rewrite(
-    *(f"{__package__}._store_{cases}" for cases in ("commits", "logs", "names", "versions"))
+    *(
+        f"{__package__}._store_{cases}"
+        for cases in ("branches", "commits", "logs", "names", "times", "versions")
+    )
 )
 
 T = TypeVar("T")

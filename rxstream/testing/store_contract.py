@@ -15,29 +15,45 @@ unless ``corrupt_version`` and ``corrupt_record`` are implemented.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import pytest
 
+from ..stores.base import BaseStore
 from . import _store_samples  # noqa: F401  first: it prepares the modules of cases for pytest
+from ._store_branches import Branches, Pruning
 from ._store_commits import Commits
 from ._store_logs import Logs
 from ._store_names import Lifecycle, Names
+from ._store_times import Capabilities, Lifetimes, Requests, Trimming, Watching
 from ._store_versions import Integrity, Versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..store import Store
+    from ..stores.rows import Rows
 
 __all__ = ["StoreContract"]
 
 
-class StoreContract(Versions, Commits, Integrity, Names, Lifecycle, Logs):
+class StoreContract(
+    Versions,
+    Commits,
+    Integrity,
+    Branches,
+    Pruning,
+    Lifetimes,
+    Requests,
+    Trimming,
+    Watching,
+    Names,
+    Lifecycle,
+    Logs,
+    Capabilities,
+):
     """The cases, and the hooks that a store's test class provides."""
-
-    persistent: ClassVar[bool] = True
-    """False: every opened store is a new, empty one, and cases that open it again are skipped."""
 
     @pytest.fixture
     def open_store(self) -> Callable[[], Store]:
@@ -54,18 +70,40 @@ class StoreContract(Versions, Commits, Integrity, Names, Lifecycle, Logs):
     @pytest.fixture
     def reopen(self, open_store: Callable[[], Store]) -> Callable[[], Store]:
         """``open_store``, for cases that need the data to outlive a store."""
-        if not self.persistent:
-            pytest.skip("this store does not outlive its process")
+        with closing(open_store()) as opened:
+            if "persistent" not in opened.capabilities:
+                pytest.skip("this store does not outlive its process")
         return open_store
 
     def corrupt_version(
         self, store: Store, key: str, version: int, change: Callable[[bytes], bytes]
     ) -> None:
         """Replace the stored bytes of a version by ``change(bytes)``, behind the store's back."""
-        pytest.skip("corrupt_version is not implemented for this store")
+        if not isinstance(store, BaseStore):
+            pytest.skip("corrupt_version is not implemented for this store")
+
+        def work(rows: Rows) -> None:
+            info, packed = rows.info(version), rows.packed(version)
+            assert info is not None and packed is not None
+            rows.add(version, info, change(packed))
+
+        store._write(key, work)
 
     def corrupt_record(
         self, store: Store, key: str, seq: int, change: Callable[[bytes], bytes]
     ) -> None:
         """Replace the stored bytes of a log record by ``change(bytes)``."""
-        pytest.skip("corrupt_record is not implemented for this store")
+        if not isinstance(store, BaseStore):
+            pytest.skip("corrupt_record is not implemented for this store")
+
+        def work(rows: Rows) -> None:
+            ((_, record),) = rows.records(seq, 1)
+            rows.put(seq, record._replace(payload=change(record.payload)))
+
+        store._write(key, work)
+
+    def pass_time(self, store: Store, seconds: float) -> None:
+        """Set the store's clock forward."""
+        if not isinstance(store, BaseStore):
+            pytest.skip("pass_time is not implemented for this store")
+        store._skew += seconds

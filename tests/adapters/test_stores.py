@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from adapters.stores.directory import DirectoryStore
 from adapters.stores.sqlite import SqliteStore
 from rxstream.errors import StoreUnavailable
 from rxstream.stores import open_store
@@ -22,24 +22,9 @@ if TYPE_CHECKING:
 
 
 class TestMemoryStore(StoreContract):
-    persistent = False
-
     @pytest.fixture
     def open_store(self) -> Callable[[], Store]:
         return MemoryStore
-
-    def corrupt_version(
-        self, store: Store, key: str, version: int, change: Callable[[bytes], bytes]
-    ) -> None:
-        versions = store._memories[key].versions  # type: ignore[attr-defined]
-        versions[version] = change(versions[version])
-
-    def corrupt_record(
-        self, store: Store, key: str, seq: int, change: Callable[[bytes], bytes]
-    ) -> None:
-        log = store._memories[key].log  # type: ignore[attr-defined]
-        remembered, payload, checksum = log[seq]
-        log[seq] = (remembered, change(payload), checksum)
 
 
 class TestSqliteStore(StoreContract):
@@ -49,37 +34,13 @@ class TestSqliteStore(StoreContract):
 
     @pytest.fixture
     def open_store(self, path: Path) -> Callable[[], Store]:
-        self.file = path
         return lambda: SqliteStore(path)
 
-    def corrupt_version(
-        self, store: Store, key: str, version: int, change: Callable[[bytes], bytes]
-    ) -> None:
-        self.rewrite("versions", "packed", "version", key, version, change)
 
-    def corrupt_record(
-        self, store: Store, key: str, seq: int, change: Callable[[bytes], bytes]
-    ) -> None:
-        self.rewrite("log", "record", "seq", key, seq, change)
-
-    def rewrite(
-        self,
-        table: str,
-        column: str,
-        number: str,
-        key: str,
-        value: int,
-        change: Callable[[bytes], bytes],
-    ) -> None:
-        where = f"{number} = ? AND memory = (SELECT id FROM memories WHERE key = ?)"
-        with closing(sqlite3.connect(self.file)) as connection, connection:
-            row = (value, key.encode())
-            (data,) = connection.execute(
-                f"SELECT {column} FROM {table} WHERE {where}", row
-            ).fetchone()
-            connection.execute(
-                f"UPDATE {table} SET {column} = ? WHERE {where}", (change(data), *row)
-            )
+class TestDirectoryStore(StoreContract):
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> Callable[[], Store]:
+        return lambda: DirectoryStore(tmp_path / "store")
 
 
 class TestOpeningByAddress:

@@ -1,0 +1,255 @@
+"""``Rows`` in an object store: immutable objects, and one small document that says which count.
+
+Of a memory, whose name is written as base64::
+
+    d/NAME             the document: Meta, version numbers, objects with unusual names, a revision
+    o/NAME/v/0…07      version 7: length of the info, info, snapshot file
+    o/NAME/l/0…03      record 3
+
+A transaction puts its objects first, each under a name that nobody has, then swaps the document. An
+object that was put and never named by a document is garbage; when its usual name was taken by such
+garbage, the one that counts has another, which the document tells.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import struct
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import msgpack
+
+from rxstream.stores.records import StoredRecord
+from rxstream.stores.rows import UNREADABLE, Meta, unreadable
+from rxstream.stores.rules import damaged_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rxstream.stores.buffered import Buffered
+
+_LENGTH = struct.Struct("<I")
+_FIRST_READ = 4096
+"""Bytes of a version that nearly always hold its info."""
+
+
+class Objects(Protocol):
+    """The calls of an object store that are needed."""
+
+    def get(self, name: str) -> tuple[bytes, str] | None:
+        """Content and tag, or None."""
+
+    def get_start(self, name: str, size: int) -> bytes | None:
+        """At most the first ``size`` bytes."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put an object unless the name is taken."""
+
+    def swap(self, name: str, tag: str | None, data: bytes) -> bool:
+        """Replace an object if it has this tag (None: does not exist)."""
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove objects that may be there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What counts of one memory."""
+
+    meta: Meta = field(default_factory=Meta)
+    versions: tuple[int, ...] = ()
+    """Ascending."""
+    unusual: dict[str, str] = field(default_factory=dict)
+    """Usual name of an object -> what to add to it."""
+
+    def pack(self, key: str) -> bytes:
+        content = {
+            "format": "rxstream.memory",
+            "version": 1,
+            "memory": key,
+            "meta": self.meta.pack(),
+            "versions": self.versions,
+            "unusual": self.unusual,
+            "revision": secrets.token_bytes(8),  # or equal documents would have equal tags
+        }
+        packed: bytes = msgpack.packb(content)
+        return packed
+
+    @classmethod
+    def unpack(cls, key: str, packed: bytes) -> Document:
+        """Raises ``StoreCorrupt``."""
+        try:
+            content = msgpack.unpackb(packed)
+            if (content["format"], content["version"]) != ("rxstream.memory", 1):
+                raise ValueError("another format; upgrade rxstream")
+            if content["memory"] != key:
+                raise ValueError(f"it is that of {content['memory'][:80]!r}")
+            return cls(
+                meta=Meta.unpack(content["meta"]),
+                versions=tuple(content["versions"]),
+                unusual=content["unusual"],
+            )
+        except UNREADABLE as exc:
+            raise damaged_memory(key, unreadable(exc)) from exc
+
+
+def coded(key: str) -> str:
+    """A memory's name in the names of objects."""
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+def decoded(name: str) -> str:
+    """The inverse of ``coded``. Raises ``ValueError``."""
+    return base64.urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()
+
+
+def document_name(key: str) -> str:
+    """Where the document of a memory is."""
+    return f"d/{coded(key)}"
+
+
+class ObjectMemory:
+    """The reading half of ``Rows``."""
+
+    def __init__(self, objects: Objects, key: str, now: float) -> None:
+        self.now = now
+        self._objects, self._key = objects, key
+        found = objects.get(document_name(key))
+        self.tag = None if found is None else found[1]
+        self.document = Document() if found is None else Document.unpack(key, found[0])
+        self._whole: tuple[int, bytes] | None = None
+
+    def is_outrun(self) -> bool:
+        """Whether somebody wrote since this was read."""
+        found = self._objects.get(document_name(self._key))
+        return (None if found is None else found[1]) != self.tag
+
+    def meta(self) -> Meta:
+        return self.document.meta
+
+    def info(self, version: int) -> bytes | None:
+        if self._whole is not None and self._whole[0] == version:
+            start: bytes | None = self._whole[1]
+        else:
+            start = self._objects.get_start(self._version(version), _FIRST_READ)
+        if start is None or len(start) < _LENGTH.size:
+            return start and b""
+        length = _LENGTH.unpack_from(start)[0] + _LENGTH.size
+        if length > len(start) and len(start) == _FIRST_READ:
+            start = self._objects.get_start(self._version(version), length) or b""
+        return start[_LENGTH.size : length]
+
+    def packed(self, version: int) -> bytes | None:
+        found = self._objects.get(self._version(version))
+        if found is None:
+            return None
+        self._whole = version, found[0]
+        if len(found[0]) < _LENGTH.size:
+            return b""
+        return found[0][_LENGTH.size + _LENGTH.unpack_from(found[0])[0] :]
+
+    def versions(self, before: int | None, limit: int | None) -> list[int]:
+        numbers = reversed(self.document.versions)
+        return [n for n in numbers if before is None or n < before][:limit]
+
+    def records(self, first: int, count: int) -> list[tuple[int, StoredRecord]]:
+        last = min(first + count - 1, self.document.meta.last_seq)
+        found = []
+        for seq in range(first, last + 1):
+            row = self._objects.get(self.named(record_name(self._key, seq)))
+            if row is not None:
+                found.append((seq, StoredRecord.parse(row[0])))
+        return found
+
+    def _version(self, version: int) -> str:
+        return self.named(version_name(self._key, version))
+
+    def named(self, usual: str) -> str:
+        """What an object that counts is really called."""
+        return usual + self.document.unusual.get(usual, "")
+
+    def apply(self, changes: Buffered) -> bool:
+        """Store a transaction; False, and nothing is stored, when somebody was quicker."""
+        put: list[str] = []
+        unusual = dict(self.document.unusual)
+        gone = [self._version(version) for version in changes.removed]
+        unusual = self._without(unusual, changes.removed, changes.dropped)
+        gone += self._dropped(changes.dropped)
+        for usual, data in self._new(changes):
+            if usual in self.document.unusual or not self._objects.create(usual, data):
+                if self._is_replaced(usual, changes):
+                    gone.append(self.named(usual))
+                unusual[usual] = f".{secrets.token_hex(6)}"
+                self._objects.create(usual + unusual[usual], data)
+                put.append(usual + unusual[usual])
+            else:
+                unusual.pop(usual, None)
+                put.append(usual)
+        numbers = {*self.document.versions, *changes.added} - set(changes.removed)
+        document = replace(
+            self.document,
+            meta=changes.meta(),
+            versions=tuple(sorted(numbers)),
+            unusual=unusual,
+        )
+        if not self._objects.swap(document_name(self._key), self.tag, document.pack(self._key)):
+            self._objects.remove(put)
+            return False
+        self._objects.remove(gone)
+        return True
+
+    def _new(self, changes: Buffered) -> Iterable[tuple[str, bytes]]:
+        for version, (info, packed) in changes.added.items():
+            name = version_name(self._key, version)
+            yield name, b"".join((_LENGTH.pack(len(info)), info, packed))
+        for seq, record in changes.logged.items():
+            yield record_name(self._key, seq), record.frame()
+
+    def _is_replaced(self, usual: str, changes: Buffered) -> bool:
+        kind, number = parse_object(usual)
+        if kind == "v":
+            return number in self.document.versions and number not in changes.removed
+        return changes.dropped < number <= self.document.meta.last_seq
+
+    def _dropped(self, through: int) -> list[str]:
+        first = self.document.meta.log_start
+        last = min(through, self.document.meta.last_seq)
+        return [self.named(record_name(self._key, seq)) for seq in range(first, last + 1)]
+
+    @staticmethod
+    def _without(unusual: dict[str, str], removed: Sequence[int], dropped: int) -> dict[str, str]:
+        kept = {}
+        for usual, suffix in unusual.items():
+            kind, number = parse_object(usual)
+            if not (number in removed if kind == "v" else number <= dropped):
+                kept[usual] = suffix
+        return kept
+
+
+def version_name(key: str, version: int) -> str:
+    """The usual name of a version's object."""
+    return f"o/{coded(key)}/v/{version:016}"
+
+
+def record_name(key: str, seq: int) -> str:
+    """The usual name of a record's object."""
+    return f"o/{coded(key)}/l/{seq:016}"
+
+
+def parse_object(name: str) -> tuple[str, int]:
+    """``v`` or ``l``, and the number, of an object's name."""
+    kind, number = name.split("/")[-2:]
+    return kind, int(number.partition(".")[0])
+
+
+def counts(document: Document, name: str) -> bool:
+    """Whether an object is part of a memory."""
+    kind, number = parse_object(name)
+    usual, dot, suffix = name.partition(".")
+    if document.unusual.get(usual, "") != dot + suffix:
+        return False
+    if kind == "v":
+        return number in document.versions
+    return document.meta.log_start <= number <= document.meta.last_seq

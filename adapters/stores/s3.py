@@ -1,0 +1,146 @@
+"""Objects in S3 and what speaks its language. Needs ``rxstream[s3]``."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from rxstream.errors import StoreCorrupt, StoreNotFound, StoreUnavailable
+from rxstream.stores.buffered import Buffered
+from rxstream.stores.remote import Outrun, RemoteStore
+
+from ._object_rows import Document, ObjectMemory, counts, decoded, document_name
+from ._s3_objects import BucketObjects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rxstream.stores.rows import Rows
+
+T = TypeVar("T")
+_AT_ONCE = 16
+"""Documents read at once by ``list``."""
+GARBAGE_AGE = timedelta(hours=1)
+"""What no document names is removed by ``sweep`` when it is older: before, it may be about to."""
+
+
+class S3Store(RemoteStore):
+    """A ``Store`` in a bucket that knows conditional writes (``If-Match``, ``If-None-Match``).
+
+    That is Amazon S3, Cloudflare R2, MinIO and others. Two or three requests a call; ``list`` reads
+    one small object for each memory. One version may take 5 GB. Lifetimes are measured by this
+    machine's clock. Raises ``StoreUnavailable``.
+    """
+
+    capabilities = frozenset({"persistent", "durable", "shared"})
+
+    def __init__(
+        self, bucket: str, prefix: str = "", *, patience: float = 5.0, **options: str
+    ) -> None:
+        """``options`` are obstore's: ``endpoint``, ``region``, ``access_key_id`` …; what is not
+        given comes from the environment (``AWS_…``)."""
+        super().__init__(f"bucket {bucket}", patience)
+        self._objects = BucketObjects(bucket, prefix, options)
+        # Whether there is a bucket, and we may read it.
+        self._persist(lambda: self._objects.get("d/-"), repeatable=True)
+
+    @classmethod
+    def from_url(cls, url: str) -> S3Store:
+        """``s3://bucket/prefix?endpoint=https://…&region=…``; keys come from the environment."""
+        parts = urlsplit(url)
+        if not parts.netloc:
+            raise StoreUnavailable(f"{url!r} has no bucket; write s3://bucket/prefix")
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if wrong := options.keys() - {"endpoint", "region", "virtual_hosted_style_request"}:
+            raise StoreUnavailable(
+                f"{url!r} has an option that is not known, {min(wrong)}; known: endpoint, region"
+            )
+        return cls(parts.netloc, parts.path.strip("/"), patience=5.0, **options)
+
+    def erase(self) -> None:
+        """Remove every object under the prefix, also those that keep version numbers from being
+        used again. The store is closed then."""
+
+        def remove() -> None:
+            for name, _ in self._objects.listed(""):
+                self._objects.remove([name])
+
+        self._persist(remove, repeatable=True)
+        self.close()
+
+    def sweep(self) -> int:
+        """See ``Store.sweep``."""
+        swept = super().sweep()
+
+        def clean() -> None:
+            before = datetime.now(UTC) - GARBAGE_AGE + timedelta(seconds=self._skew)
+            documents: dict[str, Document] = {}
+            for name, made in self._objects.listed("o"):
+                owner = name.split("/")[1]
+                if owner not in documents:
+                    memory = ObjectMemory(self._objects, decoded(owner), self._now())
+                    documents[owner] = memory.document
+                if made < before and not counts(documents[owner], name):
+                    self._objects.remove([name])
+
+        self._persist(clean, repeatable=True)
+        return swept
+
+    def _read_once(self, key: str, work: Callable[[Rows], T]) -> T:
+        memory = ObjectMemory(self._objects, key, self._now())
+        try:
+            return work(Buffered(memory))
+        except (StoreCorrupt, StoreNotFound):
+            if memory.is_outrun():
+                raise Outrun from None
+            raise
+
+    def _write_once(self, key: str, work: Callable[[Rows], T]) -> T:
+        memory = ObjectMemory(self._objects, key, self._now())
+        changes = Buffered(memory)
+        try:
+            result = work(changes)
+        except (StoreCorrupt, StoreNotFound):
+            if memory.is_outrun():
+                raise Outrun from None
+            raise
+        if changes and not memory.apply(changes):
+            raise Outrun
+        return result
+
+    def _names(self, prefix: str, after: str, limit: int | None) -> list[str]:
+        def names() -> list[str]:
+            all_names = (decoded(name.removeprefix("d/")) for name, _ in self._objects.listed("d"))
+            wanted = sorted(n for n in all_names if n.startswith(prefix) and n > after)
+            now, found = self._now(), list[str]()
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                for start in range(0, len(wanted), 256):
+                    some = wanted[start : start + 256]
+                    live = pool.map(lambda key: self._document(key).meta.at(now).live, some)
+                    found += [key for key, is_live in zip(some, live, strict=True) if is_live]
+                    if limit is not None and len(found) >= limit:
+                        break
+            return found[:limit]
+
+        return self._persist(names)
+
+    def _expired(self) -> list[str]:
+        def expired() -> list[str]:
+            keys = [decoded(name.removeprefix("d/")) for name, _ in self._objects.listed("d")]
+            now = self._now()
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                metas = [document.meta for document in pool.map(self._document, keys)]
+            return sorted(
+                key for key, meta in zip(keys, metas, strict=True) if meta.at(now) is not meta
+            )
+
+        return self._persist(expired)
+
+    def _document(self, key: str) -> Document:
+        found = self._objects.get(document_name(key))
+        return Document() if found is None else Document.unpack(key, found[0])
+
+    def _close(self) -> None:
+        self._gate.close()
