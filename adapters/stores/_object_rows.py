@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgpack
 
+from rxstream.stores.packing import pack
 from rxstream.stores.records import StoredRecord
 from rxstream.stores.rows import UNREADABLE, Meta, unreadable
 from rxstream.stores.rules import damaged_memory
@@ -74,7 +75,7 @@ class Document:
             "unusual": self.unusual,
             "revision": secrets.token_bytes(8),  # or equal documents would have equal tags
         }
-        packed: bytes = msgpack.packb(content)
+        packed = pack(content)
         return packed
 
     @classmethod

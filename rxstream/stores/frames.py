@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from .packing import pack
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -34,7 +36,7 @@ class DamagedFrame(ValueError):
 
 def frame(content: dict[str, Any]) -> bytes:
     """A frame around ``content``. Raises ``ValueError`` when it is too long."""
-    packed: bytes = msgpack.packb(content)
+    packed = pack(content)
     if len(packed) > MAX_FRAME:
         raise ValueError(f"a frame holds at most {MAX_FRAME} bytes, not {len(packed)}")
     numbers = struct.pack("<II", len(packed), zlib.crc32(packed))

@@ -13,6 +13,7 @@ import msgpack
 from ..errors import StoreCorrupt
 from ..model import CompletedInteraction
 from ..store import LogRecord, VersionInfo
+from .packing import pack
 
 if TYPE_CHECKING:
     from ..snapshot import Snapshot
@@ -60,9 +61,7 @@ def encode(record: LogRecord) -> bytes:
         "key": record.key,
         "created_at": record.created_at,
     }
-    # A lone surrogate can arrive through JSON; an interaction must not be lost for it.
-    packed = msgpack.packb(content, unicode_errors="surrogatepass")
-    return packed  # type: ignore[no-any-return]
+    return pack(content)
 
 
 def checksum(key: str, seq: int, remembered: bool, payload: bytes) -> int:
@@ -122,7 +121,7 @@ def describe(snapshot: Snapshot, nbytes: int) -> VersionInfo:
 
 def encode_info(info: VersionInfo) -> bytes:
     """All but memory and version, which say where it is kept, after a checksum over everything."""
-    content: bytes = msgpack.packb({name: getattr(info, name) for name in _INFO})
+    content = pack({name: getattr(info, name) for name in _INFO})
     check = zlib.crc32(content, zlib.crc32(f"{info.memory}\0{info.version}\0".encode()))
     return struct.pack("<I", check) + content
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgpack
 
 from ..store import REQUESTS_KEPT
+from .packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,8 +68,7 @@ class Meta:
         if self.ttl is None and not self.tags and not self.requests:
             return None
         requests = [[name, *request] for name, request in self.requests.items()]
-        packed: bytes = msgpack.packb([self.ttl, self.tags, requests])
-        return packed
+        return pack([self.ttl, self.tags, requests])
 
     def with_extras(self, packed: bytes | None) -> Meta:
         """The inverse of ``extras``. Raises ``ValueError`` and its like for other bytes."""
@@ -85,8 +85,7 @@ class Meta:
     def pack(self) -> bytes:
         """All of it, for stores without columns."""
         numbers = [self.head, self.deleted, self.log_start, self.last_seq, self.expires_at]
-        packed: bytes = msgpack.packb([*numbers, self.extras()])
-        return packed
+        return pack([*numbers, self.extras()])
 
     @classmethod
     def unpack(cls, packed: bytes) -> Meta:

@@ -65,7 +65,7 @@ class Lifetimes:
         store.expire("m", 10)
         first = store.expires_at("m")
         self.pass_time(store, 6)
-        store.head("m"), store.load("m"), store.list(), store.history("m")
+        _ = store.head("m"), store.load("m"), store.list(), store.history("m")
         assert first is not None and store.expires_at("m") == first
         commit_next(store)
         self.pass_time(store, 6)
