@@ -66,7 +66,7 @@ class Memorizer:
         self.value, self.version, self.digest = start.value, start.version, start.digest
         self.log_seq, self.keys = start.log_seq, start.keys
         self.durability, self.on_conflict = start.durability, start.on_conflict
-        self._last_seq = start.log_seq
+        self.last_seq = start.log_seq
         """The last log record that we know of; of the io lane."""
         self.stale = False
         """Whether another process has written to the log or the store meanwhile."""
@@ -158,7 +158,7 @@ class Memorizer:
 
     def _is_stale(self, seq: int) -> bool:
         """Whether the log has what somebody else remembers, and our value does not."""
-        last, self._last_seq = self._last_seq, seq
+        last, self.last_seq = self.last_seq, seq
         if seq == last + 1 and not self.stale:
             return False
         return any(

@@ -132,7 +132,9 @@ class Rebaser:
                 self._machine.after(partial(self._engine.on_io, repair))
                 return
             memorizer.forgotten = {seq for seq in memorizer.forgotten if seq > log_seq}
-            first, self.running, memorizer.stale = memorizer.version + 1, False, False
+            first, self.running = memorizer.version + 1, False
+            # An append that came after the log was read has said whether there is more.
+            memorizer.stale = memorizer.stale and memorizer.last_seq > log_seq
             memorizer.value, memorizer.version = rebased.value, rebased.version
             memorizer.keys, memorizer.log_seq = rebased.keys, log_seq
             if rebased.snapshot is not None:
