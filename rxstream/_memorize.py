@@ -239,11 +239,6 @@ class Memorizer:
         """On the io lane."""
         if self._ended(turn):
             return
-        if snapshot.version != turn.base_version + 1:  # rebased meanwhile, and computed anew
-            with self.machine:
-                turn.committing = False
-                self._try_commit(turn)
-            return
         try:
             self.persister.commit(snapshot)
         except VersionConflict as conflict:
@@ -327,6 +322,8 @@ class Memorizer:
         taken = [turn for turn in turns if turn.seq is not None and turn.seq <= log_seq]
         if self.updating in taken:
             self.updating = None
+        if any(turn.committing for turn in taken):  # no restore until that call has returned
+            self.restorer.running = True
         self._queue = deque(turn for turn in self._queue if turn not in taken)
         return sorted(taken, key=lambda turn: turn.seq or 0)
 

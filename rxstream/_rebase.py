@@ -85,9 +85,7 @@ class Rebaser:
             check_fingerprint(self._engine, base)
             value = model.load(base.state)
             keys = dict.fromkeys(base.applied_keys, base.version)
-        with self._machine:
-            failed = frozenset(memorizer.forgotten)
-        folded = to_fold([r for r in stored.records if r.seq not in failed], keys)
+        folded = to_fold(stored.records, keys)
         value = fold(model, value, folded)
         for version, record in enumerate(folded, head + 1):
             note_key(keys, record.key, version)
