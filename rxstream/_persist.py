@@ -144,16 +144,12 @@ class Persister:
             self._failed(exc)
             return
         make = partial(memorizer.snapshot_of, state, version=version, log_seq=log_seq, keys=keys)
-        self._engine.on_io(partial(self._store, version, make))
+        self._engine.on_io(partial(self._store, make))
 
-    def _store(self, version: int, make: Callable[[], Snapshot]) -> None:
+    def _store(self, make: Callable[[], Snapshot]) -> None:
         """On the io lane."""
         try:
             snapshot = make()
-            with self._machine:
-                if version <= (self.stored or 0):  # a rebase has come before
-                    self._saved()
-                    return
             self.commit(snapshot)
         except Exception as exc:
             self._failed(exc)
@@ -182,7 +178,7 @@ class Persister:
     def not_stored(self, error: Exception) -> None:
         """The current version could not be brought to the store; perhaps later."""
         version = self._memorizer.version
-        if version <= (self.stored or 0):
+        if version <= (self.stored or 0):  # a rebase has come before
             return
         delay: float | None = None
         if not isinstance(error, VersionConflict) and not self._machine.closing:
