@@ -73,7 +73,7 @@ class Memorizer:
         self.forgotten: set[int] = set()
         """Log records of updates that ended without effect; a rebase leaves them out."""
         self.updating: Turn | None = None
-        self._queue: deque[Turn] = deque()
+        self.queue: deque[Turn] = deque()
         self.persister = Persister(self, start.stored)
         self.restorer, self.rebaser = Restorer(self), Rebaser(self)
 
@@ -118,7 +118,7 @@ class Memorizer:
         if self.updating is None:
             self._start(turn)
         else:
-            self._queue.append(turn)
+            self.queue.append(turn)
 
     def _start(self, turn: Turn) -> None:
         machine = self.machine
@@ -151,7 +151,7 @@ class Memorizer:
             if remembered and turn.phase is Phase.OVER:
                 self._forget(turn)  # it failed while the record was on its way
             elif turn.phase is Phase.UPDATING:
-                self._try_commit(turn)
+                self.try_commit(turn)
             elif stale and self.on_conflict == "rebase":
                 self.rebaser.want()
             self._answer(turn)
@@ -179,7 +179,7 @@ class Memorizer:
         with self.machine:
             if turn.phase is Phase.UPDATING:
                 turn.value = value
-                self._try_commit(turn)
+                self.try_commit(turn)
 
     def compute_failed(self, turn: Turn, error: Exception) -> None:
         """Takes the lock. Updates are pure, so one retry; never for what cannot turn out well."""
@@ -192,7 +192,8 @@ class Memorizer:
             else:
                 self.machine.after(partial(self.engine.update, turn))
 
-    def _try_commit(self, turn: Turn) -> None:
+    def try_commit(self, turn: Turn) -> None:
+        """Lock held. Once record and value are there, unless somebody else has written."""
         if turn.log_error is not None:
             self.failed(turn, turn.log_error, "store")
         elif turn.seq is None or turn.committing or self.rebaser.running:
@@ -316,17 +317,6 @@ class Memorizer:
 
     # Of the rebaser
 
-    def take_logged(self, log_seq: int) -> list[Turn]:
-        """Those whose records a rebase has seen, in the order of the log."""
-        turns = [turn for turn in (self.updating, *self._queue) if turn is not None]
-        taken = [turn for turn in turns if turn.seq is not None and turn.seq <= log_seq]
-        if self.updating in taken:
-            self.updating = None
-        if any(turn.committing for turn in taken):  # no restore until that call has returned
-            self.restorer.running = True
-        self._queue = deque(turn for turn in self._queue if turn not in taken)
-        return sorted(taken, key=lambda turn: turn.seq or 0)
-
     def go_on(self) -> None:
         """There is another value now."""
         turn = self.updating
@@ -335,21 +325,10 @@ class Memorizer:
             if turn.value is not _UNSET:
                 turn.value = _UNSET
                 self.machine.after(partial(self.engine.update, turn))
-        elif self._queue:
-            self._start(self._queue.popleft())
+        elif self.queue:
+            self._start(self.queue.popleft())
         self.machine.dispatch()
         self.machine.check_idle()
-
-    def not_rebased(self, error: Exception) -> None:
-        """It stays as it is; the interaction that needed it fails, versions are stored later."""
-        turn = self.updating
-        if turn is not None and turn.seq is not None:
-            if self.stale:
-                reason = "conflict" if isinstance(error, VersionConflict) else "store"
-                self.failed(turn, error, reason)
-            else:
-                self._try_commit(turn)
-        self.persister.not_stored(error)
 
     def abort(self) -> bool:
         """Takes the lock. Ends the running update; False when there is none."""
@@ -363,8 +342,8 @@ class Memorizer:
         """The update ends without effect. Does nothing when it has ended already."""
         machine = self.machine
         if turn.phase is Phase.ANSWERED:  # still waits for another update
-            if turn in self._queue:
-                self._queue.remove(turn)
+            if turn in self.queue:
+                self.queue.remove(turn)
             event = MemoryUpdating(**machine.head(turn), base_version=self.version)
             machine.emit(turn, event)
             turn.base_version = self.version
@@ -390,7 +369,7 @@ class Memorizer:
     def _over(self, turn: Turn, error: Exception | None) -> None:
         if self.updating is turn:
             self.updating = None
-            if self._queue:
-                self._start(self._queue.popleft())
+            if self.queue:
+                self._start(self.queue.popleft())
         turn.value = None
         self.machine.finish(turn, error)

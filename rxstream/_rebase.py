@@ -8,6 +8,7 @@ it, and no interaction on record is lost between two writers.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -139,7 +140,7 @@ class Rebaser:
                 memorizer.persister.note_stored(rebased.snapshot)
             if rebased.version >= first:
                 memorizer.persister.note_changed()
-            turns = memorizer.take_logged(log_seq)
+            turns = self._take_logged(log_seq)
             written = self._versions(rebased, turns)
             for version in range(first, rebased.version + 1):
                 if (turn := written.get(version)) is None:
@@ -154,6 +155,18 @@ class Rebaser:
                 turn.base_version = memorizer.version
                 memorizer.failed(turn, told, "duplicate")
             memorizer.go_on()
+
+    def _take_logged(self, log_seq: int) -> list[Turn]:
+        """Those whose records were read, in the order of the log; no longer under way."""
+        memorizer = self._memorizer
+        turns = [turn for turn in (memorizer.updating, *memorizer.queue) if turn is not None]
+        taken = [turn for turn in turns if turn.seq is not None and turn.seq <= log_seq]
+        if memorizer.updating in taken:
+            memorizer.updating = None
+        if any(turn.committing for turn in taken):  # no restore until that call has returned
+            memorizer.restorer.running = True
+        memorizer.queue = deque(turn for turn in memorizer.queue if turn not in taken)
+        return sorted(taken, key=lambda turn: turn.seq or 0)
 
     def _versions(self, rebased: _Rebased, turns: list[Turn]) -> dict[int, Turn]:
         """In which version each of our interactions went into memory."""
@@ -185,6 +198,18 @@ class Rebaser:
     def _failed(self, error: Exception) -> None:
         with self._machine:
             self.running = False
-            self._memorizer.not_rebased(error)
+            self._blame(error)
             self._machine.dispatch()
             self._machine.check_idle()
+
+    def _blame(self, error: Exception) -> None:
+        """Memory stays: the interaction that needed more fails, versions are stored later."""
+        memorizer = self._memorizer
+        turn = memorizer.updating
+        if turn is not None and turn.seq is not None:
+            if memorizer.stale:
+                reason = "conflict" if isinstance(error, VersionConflict) else "store"
+                memorizer.failed(turn, error, reason)
+            else:
+                memorizer.try_commit(turn)
+        memorizer.persister.not_stored(error)
