@@ -197,7 +197,7 @@ class Answering(Frame):
         )
         self.emit(turn, event)
         note = f"interaction {turn.id} was cancelled while {phase}: {reason}"
-        self.finish(turn, None, InteractionCancelled(note))
+        self.finish(turn, None, _located(InteractionCancelled(note), turn))
         return True
 
     def _fail(self, turn: Turn, error: Exception, stage: str) -> None:
@@ -219,7 +219,7 @@ class Answering(Frame):
             f"rxstream: interaction {turn.id}, stage {stage}, memory {self.name!r} "
             f"version {self.memorizer.version}"
         )
-        return error
+        return _located(error, turn)
 
     def finish(self, turn: Turn, error: Exception | None, outcome: Exception | None = None) -> None:
         """After its terminal event: end its stream, settle its answer, pass the lease on."""
@@ -275,3 +275,9 @@ class Answering(Frame):
                 self.after(self.engine.kick)
             else:
                 self._fail(turn, error, "timeout")
+
+
+def _located(error: Exception, turn: Turn) -> Exception:
+    if turn.site:
+        error.add_note(f"rxstream: asked at {turn.site}")
+    return error

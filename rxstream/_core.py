@@ -12,6 +12,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from . import _debug
 from ._promise import Pending
 from ._wake import elsewhere
 from .errors import ClosedError
@@ -33,6 +34,8 @@ class Core:
         self.machines: dict[str, Machine] = {}
         self.closing = False
         self.closed: Pending[bool] = Pending()
+        made_at = _debug.site()
+        self.made_at = f" (made at {made_at})" if made_at else ""
 
     def close(self, grace: float | None, drain: bool) -> bool:
         with self.lock:
@@ -112,18 +115,22 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     for core in list(cores):
         if not core.engine.forked and not core.closing:
+            if _debug.enabled:
+                _warn(core, "was still open when the program ended")
             core.close(5.0, False)
 
 
 def dropped(core: Core) -> None:
     # A finaliser may interrupt any thread anywhere: no locks here, so closing happens elsewhere.
     if not core.closing and not core.engine.forked:
-        warnings.warn(
-            "a Runtime was dropped without being closed; use 'with Runtime(...)'",
-            ResourceWarning,
-            stacklevel=2,
-        )
+        _warn(core, "was dropped without being closed")
         elsewhere(lambda: core.close(30.0, False))
+
+
+def _warn(core: Core, what: str) -> None:
+    warnings.warn(
+        f"a Runtime{core.made_at} {what}; use 'with Runtime(...)'", ResourceWarning, stacklevel=3
+    )
 
 
 if hasattr(os, "register_at_fork"):

@@ -100,6 +100,7 @@ class Turn:
         "sampling",
         "seq",
         "since",
+        "site",
         "started_at",
         "texts",
         "ticket",
@@ -126,12 +127,13 @@ class Turn:
         context: contextvars.Context,
         may_wait: Callable[[], None],
         asked_at: float,
+        site: str,
     ) -> None:
         self.id, self.machine, self.channel = id, machine, channel
         self.query, self.sampling, self.key = query, sampling, key
         self.timeouts, self.detach, self.context = timeouts, detach, context
         self.timed = timeouts is not NO_TIMEOUTS
-        self.remember, self.given = remember, given
+        self.remember, self.given, self.site = remember, given, site
         self.log: EventLog[Event]
         self.promise: Pending[Answer] = Pending(may_wait)
         self.phase = Phase.QUEUED

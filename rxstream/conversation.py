@@ -6,6 +6,7 @@ import contextvars
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from . import _debug
 from ._turn import NO_TIMEOUTS, Turn
 from .errors import QueryRejected
 from .interaction import Interaction
@@ -167,6 +168,7 @@ class Conversation:
             context=contextvars.copy_context(),
             may_wait=engine.may_wait,
             asked_at=engine.now(),
+            site=_debug.site(),
             **options,
         )
         turn.log = EventLog(

@@ -14,6 +14,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
+from . import _debug
 from ._readers import AsyncCursor, BlockingCursor
 from .errors import BackpressureDeadlock
 from .hooks import hooks
@@ -266,7 +267,7 @@ def _checked(on_next: Any, on_error: Any, on_completed: Any) -> tuple[Any, Any, 
                 f"{name} is a coroutine function and would never be awaited: "
                 "use `async for`, or rxstream.consume(stream, handler)"
             )
-    return on_next, on_error, on_completed
+    return _debug.watched(on_next), on_error, on_completed
 
 
 def _is_async(function: object) -> bool:

@@ -1,16 +1,18 @@
-"""Random programs in virtual time, checked against the grammar and the fold of what was said."""
+"""Random programs in virtual time, checked against the grammar and the fold of what was said.
+
+Long profile (see ``tests/profiles.py``): 6,000 programs of up to 50 steps.
+"""
 
 from __future__ import annotations
 
-import os
 import random
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from rxstream import Interaction, QueryAccepted, Runtime, Timeouts
-from rxstream.errors import QueryRejected, RxStreamError
+from rxstream import Interaction, Pending, QueryAccepted, Runtime, Timeouts
+from rxstream.errors import QueryRejected, RxStreamError, StoreUnavailable
 from rxstream.events import (
     AnswerCompleted,
     Cancelled,
@@ -25,10 +27,16 @@ from rxstream.stores.memory import MemoryStore
 from rxstream.testing import FakeModel, Lab, Recorder
 from rxstream.testing.fakes import fold
 
-CONVERSATIONS = ("a", "b", "c")
-QUERIES = ("hello", "long 5", "mute", "recall", "two words")
-METHODS = ("start", "step", "encode", "attend", "dump")
+from ..profiles import budget
 
+CONVERSATIONS = ("a", "b", "c")
+BUSY = {
+    "serial": ("enqueue", "reject", "switch"),
+    "snapshot": ("enqueue", "parallel", "switch", "reject"),
+}
+QUERIES = ("hello", "long 5", "mute", "recall", "two words")
+METHODS = ("start", "step", "encode", "attend", "dump", "load")
+REFUSALS = {"queue_full", "duplicate", "busy", "halted"}
 
 LIMITS = [
     None,
@@ -45,8 +53,30 @@ ASKED = st.tuples(
     st.one_of(st.none(), st.none(), st.sampled_from(["k1", "k2", "k3"])),
     st.sampled_from(["cancel", "keep"]),
     st.sampled_from(LIMITS),
+    st.sampled_from([True, True, True, False]),
     st.integers(0, 9),
 )
+
+
+class FaultyStore(MemoryStore):
+    """Fails as often as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults = {"append": 0, "commit": 0}
+
+    def append(self, key, record):
+        self._fail("append")
+        return super().append(key, record)
+
+    def commit(self, snapshot, *, expect):
+        self._fail("commit")
+        super().commit(snapshot, expect=expect)
+
+    def _fail(self, method):
+        if self.faults[method]:
+            self.faults[method] -= 1
+            raise StoreUnavailable(f"cannot {method}")
 
 
 class Engine(RuleBasedStateMachine):
@@ -58,14 +88,22 @@ class Engine(RuleBasedStateMachine):
         seed=st.integers(0, 10_000),
         memory_lane=st.booleans(),
         durability=st.sampled_from(["sync", "async", "close"]),
-        isolation=st.sampled_from(["serial", "serial", "snapshot"]),
+        isolation=st.sampled_from(["serial", "snapshot"]),
+        busy=st.tuples(*[st.integers(0, 11)] * 3),
+        halt=st.sampled_from(["continue", "continue", "halt"]),
         max_batch=st.integers(1, 3),
     )
-    def begin(self, seed, memory_lane, durability, isolation, max_batch):
+    def begin(self, seed, memory_lane, durability, isolation, busy, halt, max_batch):
         self.random = random.Random(seed)
         self.memory_lane, self.max_batch = memory_lane, max_batch
-        self.options = {"durability": durability, "isolation": isolation}
-        self.store = MemoryStore()
+        self.options = {
+            "durability": durability,
+            "isolation": isolation,
+            "on_memory_failure": halt,
+        }
+        known = BUSY[isolation]
+        self.busy = {c: known[i % len(known)] for c, i in zip(CONVERSATIONS, busy, strict=True)}
+        self.store = FaultyStore()
         self.expected: tuple[str, ...] = ()
         self.snapshots: list[Snapshot] = []
         self.boot()
@@ -84,7 +122,7 @@ class Engine(RuleBasedStateMachine):
         self.answers: dict[str, str] = {}
         self.silenced: set[str] = set()
         self.listeners: list[tuple[Interaction, Recorder]] = []
-        self.restores: list[tuple[str, ...]] = []
+        self.asked_back: list[tuple[Pending[int], tuple[str, ...]]] = []
         self.order: dict[str, list[str]] = {name: [] for name in CONVERSATIONS}
 
     # Rules
@@ -93,14 +131,17 @@ class Engine(RuleBasedStateMachine):
     def ask(self, asked):
         return multiple(*(it for one in asked if (it := self.ask_one(*one)) is not None))
 
-    def ask_one(self, conversation, query, key, detach, limits, steps):
-        chat = self.memory.conversation(conversation, max_pending=4)
+    def ask_one(self, conversation, query, key, detach, limits, remember, steps):
+        busy = self.busy[conversation]
+        chat = self.memory.conversation(conversation, max_pending=4, busy=busy)
         keys = self.memory._machine.memorizer.keys
         try:
-            it = chat.ask(query, key=key, detach=detach, timeouts=limits)
+            it = chat.ask(query, key=key, detach=detach, timeouts=limits, remember=remember)
         except QueryRejected as refusal:
-            assert refusal.reason in ("queue_full", "duplicate")
+            assert refusal.reason in REFUSALS
             assert refusal.reason != "duplicate" or key is not None
+            assert refusal.reason != "busy" or busy == "reject"
+            assert refusal.reason != "halted" or self.options["on_memory_failure"] == "halt"
             return None
         assert key is None or key not in keys
         self.asked[it.id], self.queries[it.id] = it, query
@@ -155,6 +196,19 @@ class Engine(RuleBasedStateMachine):
     def break_model(self, method, times):
         self.model.fail(method, RuntimeError(f"{method} is broken"), times=times)
 
+    @rule(method=st.sampled_from(["append", "commit"]), times=st.integers(1, 2))
+    def break_store(self, method, times):
+        self.store.faults[method] = times
+
+    @rule()
+    def repair(self):
+        self.model.clear()
+        self.store.faults = dict.fromkeys(self.store.faults, 0)
+
+    @rule()
+    def resume(self):
+        self.memory.resume()
+
     @rule()
     def abort(self):
         self.memory.abort_update()
@@ -168,9 +222,13 @@ class Engine(RuleBasedStateMachine):
     def restore(self, data):
         if self.snapshots and len(self.restores) < 2:
             snapshot = data.draw(st.sampled_from(self.snapshots))
-            self.model.clear()
-            self.memory.restore(snapshot)
-            self.restores.append(FakeModel().load(snapshot.state))
+            value = FakeModel().load(snapshot.state)
+            self.asked_back.append((self.memory.restore(snapshot), value))
+
+    @property
+    def restores(self):
+        """The values of restores that are under way, in order."""
+        return [value for pending, value in self.asked_back if not pending.done]
 
     @rule()
     def flush(self):
@@ -190,6 +248,7 @@ class Engine(RuleBasedStateMachine):
         )
         possible = [acknowledged, *late, *self.restores[:1]]
         queued = bool(self.restores)
+        self.repair()
         self.lab.kill(self.runtime)
         self.boot()
         if self.options["isolation"] == "serial":
@@ -211,6 +270,7 @@ class Engine(RuleBasedStateMachine):
         assert not self.lab.errors, self.lab.errors
         assert not self.model.violations
         for event in self.events.items[self.seen :]:
+            self.seen += 1
             self.checker.check(event)
             name = event.interaction
             match event:
@@ -232,7 +292,6 @@ class Engine(RuleBasedStateMachine):
                     self.order[event.conversation].remove(name)
                 case Failed() if name in self.order[event.conversation]:
                     self.order[event.conversation].remove(name)
-        self.seen = len(self.events.items)
         assert self.memory.value == self.expected
         assert self.changes.items[-1].version == self.memory.version
         for it, recorder in self.listeners:
@@ -240,16 +299,34 @@ class Engine(RuleBasedStateMachine):
 
     def restored(self, event):
         value = FakeModel().load(self.store.load("m", event.version).state)
-        if not event.digest or (value == self.expected and value not in self.restores[:1]):
-            return  # a failed update had reached the store, and the value before it was put back
-        assert value == self.restores.pop(0)
-        self.expected = value
+        for pending, asked in self.asked_back:
+            if pending.done and succeeded(pending) and pending.result() == event.version:
+                assert value == asked
+                self.expected = value
+                return
+        # A failed update had reached the store, and the value before it was put back.
+        assert not event.digest or value == self.expected
+
+    @rule(drain=st.booleans(), really=st.integers(0, 3))
+    def close(self, drain, really):
+        if really:
+            return
+        self.end(drain)
+        self.boot()
+        assert self.memory.value == self.expected
+        assert self.memory.version == self.store.head("m") or not self.store.head("m")
 
     def teardown(self):
         if not hasattr(self, "runtime"):
             return
-        self.model.clear()
-        self.runtime.close()
+        self.end(drain=False)
+        again = Lab().runtime(FakeModel(), store=self.store)
+        assert again.memory("m").value == self.expected
+        again.close()
+
+    def end(self, drain):
+        self.repair()
+        assert self.runtime.close(drain=drain)
         self.holds()
         assert self.events.ended and self.changes.ended
         self.checker.finish()
@@ -262,14 +339,22 @@ class Engine(RuleBasedStateMachine):
                 pass
         for _, recorder in self.listeners:
             assert recorder.ended != (recorder.error is not None)
-        again = Lab().runtime(FakeModel(), store=self.store)
-        assert again.memory("m").value == self.expected
-        again.close()
+
+
+def succeeded(pending):
+    try:
+        pending.result()
+    except RxStreamError:
+        return False
+    except RuntimeError as error:
+        assert "broken" in str(error)
+        return False
+    return True
 
 
 Engine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("RXSTREAM_EXAMPLES", "100")),
-    stateful_step_count=40,
+    max_examples=budget(100, 6000),
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 import threading
@@ -17,7 +16,9 @@ from rxstream.stores.memory import MemoryStore
 from rxstream.testing import FakeModel, Recorder
 from rxstream.testing.fakes import fold
 
-SEEDS = range(int(os.environ.get("RXSTREAM_SEEDS", "20")))
+from ..profiles import budget
+
+SEEDS = range(budget(20, 300))
 ASKERS, INTERACTIONS = 4, 25
 
 

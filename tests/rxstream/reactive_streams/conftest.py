@@ -1,0 +1,5 @@
+"""The fixture of all rules."""
+
+from .readers import read
+
+__all__ = ["read"]
