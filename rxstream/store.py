@@ -84,7 +84,10 @@ class Store(Protocol):
     ``close``.
     """
 
-    capabilities: frozenset[Capability]
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it says of itself."""
+        ...
 
     def head(self, key: str) -> int | None:
         """Newest version number, or None when nothing was ever committed or deleted.

@@ -1,4 +1,4 @@
-"""The command ``rxt``: chat, train, eval, version.
+"""The command ``rxt``: chat, memory, train, eval, version.
 
 Each subcommand lives in a file of its own and imports what it needs when it runs, so that
 ``rxt --help`` answers at once. Run it as ``rxt``: ``python -m adapters.cli`` would prefer a folder
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from .chat import add_parser as add_chat
 from .evaluate import add_parser as add_eval
 from .failure import DEBUG, CommandError, one_line
+from .memory import add_parser as add_memory
 from .train import add_parser as add_train
 from .version import add_parser as add_version
 
@@ -54,6 +55,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="rxt", description="Language models that remember: chat with one, train one."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add_parser in (add_chat, add_train, add_eval, add_version):
+    for add_parser in (add_chat, add_memory, add_train, add_eval, add_version):
         add_parser(commands)
     return parser

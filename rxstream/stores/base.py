@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import StoreCorrupt, StoreNotFound, VersionConflict
+from ..errors import StoreNotFound
 from ..snapshot import MAX_NUMBER, Snapshot, pack
-from . import records, rules
+from . import branching, records, rules
 from .watching import Watchers
 
 if TYPE_CHECKING:
@@ -128,28 +128,10 @@ class BaseStore(ABC):
         )
 
     def fork(self, source: str, target: str, *, version: int | None = None) -> VersionInfo:
-        rules.check_key(target)
-        parent = self.load(source, version)
-        there = self._read(target, _meta)
-        if there.live:
-            raise VersionConflict(target, None, there.head or 0)
-        number = (there.head or 0) + 1
-        first = rules.child(parent, target, version=number, kind="fork", log_seq=there.last_seq)
-        self.commit(first, expect=there.head)
-        return self.info(target, first.version)
+        return branching.fork(self, source, target, version)
 
     def rollback(self, key: str, version: int) -> VersionInfo:
-        there = self._read(rules.check_key(key), _meta)
-        old = self.load(key, version)
-        assert there.head is not None
-        number = there.head + 1
-        child = rules.child(old, key, version=number, kind="rollback", log_seq=there.last_seq)
-        try:  # a retry of what was said since then must still be recognised as one
-            keys = self.load(key, there.head).applied_keys
-        except StoreCorrupt:  # which may be the very reason to go back
-            keys = old.applied_keys
-        self.commit(replace(child, applied_keys=keys), expect=there.head)
-        return self.info(key, number)
+        return branching.rollback(self, key, version)
 
     # Labels and lifetime
 

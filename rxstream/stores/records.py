@@ -76,6 +76,14 @@ def decode(key: str, seq: int, stored: StoredRecord) -> LogRecord:
     if checksum(key, seq, bool(remembered), payload) != stored_checksum:
         raise damaged(key, seq, "its checksum does not match")
     try:
+        return parse(payload, seq, bool(remembered))
+    except ValueError as exc:
+        raise damaged(key, seq, str(exc)) from exc
+
+
+def parse(payload: bytes, seq: int, remembered: bool) -> LogRecord:
+    """The inverse of ``encode``. Raises ``ValueError`` for anything else."""
+    try:
         content = _read_map(payload)
         return LogRecord(
             seq=seq,
@@ -87,11 +95,11 @@ def decode(key: str, seq: int, stored: StoredRecord) -> LogRecord:
                 token_ids=tuple(content["token_ids"]),
             ),
             key=content["key"],
-            remembered=bool(remembered),
+            remembered=remembered,
             created_at=content["created_at"],
         )
     except (ValueError, KeyError, TypeError, msgpack.UnpackException) as exc:
-        raise damaged(key, seq, f"it cannot be read ({type(exc).__name__})") from exc
+        raise ValueError(f"it cannot be read ({type(exc).__name__})") from exc
 
 
 def damaged(key: str, seq: int, reason: str) -> StoreCorrupt:

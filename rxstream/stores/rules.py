@@ -7,13 +7,13 @@ import math
 from typing import TYPE_CHECKING
 
 from ..errors import RequestReused, SnapshotError, StoreCorrupt, StoreNotFound, VersionConflict
-from ..snapshot import Snapshot, unpack
+from ..snapshot import unpack
 from . import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..snapshot import Kind
+    from ..snapshot import Snapshot
     from ..store import LogRecord, VersionInfo
     from .rows import Meta, Rows
 
@@ -100,21 +100,6 @@ def content_of(record: LogRecord) -> str:
     """What tells one append from another."""
     whole = records.encode(record) + bytes([record.remembered])
     return f"append {hashlib.sha256(whole).hexdigest()}"
-
-
-def child(parent: Snapshot, key: str, *, version: int, kind: Kind, log_seq: int) -> Snapshot:
-    """The state of ``parent`` as a version of ``key``."""
-    return Snapshot(
-        memory_id=key,
-        version=version,
-        fingerprint=parent.fingerprint,
-        state=parent.state,
-        log_seq=log_seq,
-        parent_digest=parent.digest,
-        kind=kind,
-        metadata=parent.metadata,
-        contains_user_data=parent.contains_user_data,
-    )
 
 
 def check_append(key: str, record: LogRecord) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ..stores.base import BaseStore
+from ..stores.wrapper import StoreWrapper
 from . import _store_samples  # noqa: F401  first: it prepares the modules of cases for pytest
 from ._store_branches import Branches, Pruning
 from ._store_commits import Commits
@@ -79,8 +80,7 @@ class StoreContract(
         self, store: Store, key: str, version: int, change: Callable[[bytes], bytes]
     ) -> None:
         """Replace the stored bytes of a version by ``change(bytes)``, behind the store's back."""
-        if not isinstance(store, BaseStore):
-            pytest.skip("corrupt_version is not implemented for this store")
+        store = behind(store, "corrupt_version")
 
         def work(rows: Rows) -> None:
             info, packed = rows.info(version), rows.packed(version)
@@ -93,8 +93,7 @@ class StoreContract(
         self, store: Store, key: str, seq: int, change: Callable[[bytes], bytes]
     ) -> None:
         """Replace the stored bytes of a log record by ``change(bytes)``."""
-        if not isinstance(store, BaseStore):
-            pytest.skip("corrupt_record is not implemented for this store")
+        store = behind(store, "corrupt_record")
 
         def work(rows: Rows) -> None:
             ((_, record),) = rows.records(seq, 1)
@@ -104,6 +103,13 @@ class StoreContract(
 
     def pass_time(self, store: Store, seconds: float) -> None:
         """Set the store's clock forward."""
-        if not isinstance(store, BaseStore):
-            pytest.skip("pass_time is not implemented for this store")
-        store._skew += seconds
+        behind(store, "pass_time")._skew += seconds
+
+
+def behind(store: Store, hook: str) -> BaseStore:
+    """The store that keeps the data of our own ones, wrapped or not."""
+    while isinstance(store, StoreWrapper):
+        store = store.inner
+    if not isinstance(store, BaseStore):
+        pytest.skip(f"{hook} is not implemented for this store")
+    return store

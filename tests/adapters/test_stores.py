@@ -1,93 +1,80 @@
-"""Our stores keep the store contract, and open by address."""
+"""Our stores keep the store contract, on their own and behind wrappers."""
 
 from __future__ import annotations
 
-from contextlib import closing
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters.stores.directory import DirectoryStore
-from adapters.stores.sqlite import SqliteStore
-from rxstream.errors import StoreUnavailable
-from rxstream.stores import open_store
-from rxstream.stores.memory import MemoryStore
+from adapters.stores.encrypted import EncryptedStore
+from adapters.stores.keyring import Keyring
+from rxstream.stores.cached import CachedStore
+from rxstream.stores.metered import MeteredStore
+from rxstream.testing.chaos import ChaosStore
 from rxstream.testing.store_contract import StoreContract
 
+from .store_kinds import KINDS, place
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from rxstream.store import Store
 
+KEYS = Keyring({"k1": bytes(range(32))}, "k1")
+LONG = "RXSTREAM_LONG" in os.environ
+WRAPPED = KINDS if LONG else ["memory", "sqlite", "redis"]
+"""Behind the wrappers one of each sort is enough for every day; RXSTREAM_LONG=1 has them all."""
 
-class TestMemoryStore(StoreContract):
+
+class AnyStore(StoreContract):
     @pytest.fixture
-    def open_store(self) -> Callable[[], Store]:
-        return MemoryStore
+    def open_store(
+        self, kind: str, request: pytest.FixtureRequest
+    ) -> Iterator[Callable[[], Store]]:
+        with place(kind, request) as opened:
+            yield lambda: self.wrap(opened())
+
+    def wrap(self, store: Store) -> Store:
+        return store
 
 
-class TestSqliteStore(StoreContract):
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        return tmp_path / "store.db"
-
-    @pytest.fixture
-    def open_store(self, path: Path) -> Callable[[], Store]:
-        return lambda: SqliteStore(path)
+@pytest.mark.parametrize("kind", KINDS, scope="class")
+class TestStore(AnyStore):
+    pass
 
 
-class TestDirectoryStore(StoreContract):
-    @pytest.fixture
-    def open_store(self, tmp_path: Path) -> Callable[[], Store]:
-        return lambda: DirectoryStore(tmp_path / "store")
+@pytest.mark.parametrize("kind", WRAPPED, scope="class")
+class TestEncryptedStore(AnyStore):
+    def wrap(self, store: Store) -> Store:
+        return EncryptedStore(store, KEYS)
 
 
-class TestOpeningByAddress:
-    def test_memory_opens_an_empty_store(self) -> None:
-        first, second = open_store("memory:"), open_store("memory:")
-        assert isinstance(first, MemoryStore)
-        assert first is not second
+@pytest.mark.parametrize("kind", WRAPPED, scope="class")
+class TestCachedStore(AnyStore):
+    def wrap(self, store: Store) -> Store:
+        return CachedStore(store)
 
-    def test_a_store_is_returned_as_it_is(self) -> None:
-        store = MemoryStore()
-        assert open_store(store) is store
-
-    def test_sqlite_opens_the_file_of_an_absolute_path(self, tmp_path: Path) -> None:
-        with closing(open_store(f"sqlite:///{tmp_path}/a b%20.db")) as store:
-            assert isinstance(store, SqliteStore)
-        assert (tmp_path / "a b%20.db").is_file()
-
-    def test_sqlite_opens_relative_and_home_paths(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def corrupt_version(
+        self, store: Store, key: str, version: int, change: Callable[[bytes], bytes]
     ) -> None:
-        home, here = tmp_path / "home", tmp_path / "here"
-        home.mkdir()
-        here.mkdir()
-        monkeypatch.setenv("HOME", str(home))
-        monkeypatch.chdir(here)
-        open_store("sqlite:///~/x.db").close()
-        open_store("sqlite:///x.db").close()
-        assert (home / "x.db").is_file()
-        assert (here / "x.db").is_file()
+        super().corrupt_version(store, key, version, change)
+        store._kept.clear()  # type: ignore[attr-defined]  what it has seen whole, it still has
 
-    @pytest.mark.parametrize("address", ["redis://localhost", "memories", "", "/tmp/x.db", ":"])
-    def test_an_unknown_scheme_is_answered_with_the_known_ones(self, address: str) -> None:
-        with pytest.raises(StoreUnavailable, match=r"memory:, .*sqlite:"):
-            open_store(address)
 
-    @pytest.mark.parametrize(
-        "address",
-        ["memory:x", "sqlite:", "sqlite://", "sqlite:///", "sqlite:x.db", "sqlite:///:memory:"],
-    )
-    def test_an_incomplete_address_says_how_to_write_it(self, address: str) -> None:
-        with pytest.raises(StoreUnavailable, match="write (memory|sqlite)"):
-            open_store(address)
+class TestMeteredStore(AnyStore):
+    @pytest.fixture
+    def kind(self) -> str:
+        return "memory"
 
-    @pytest.mark.parametrize("query", ["mode=rwc", "cache=shared", "immutable=1", "x"])
-    def test_an_unknown_option_is_refused_with_the_known_ones(
-        self, tmp_path: Path, query: str
-    ) -> None:
-        with pytest.raises(StoreUnavailable, match="known: mode=ro"):
-            open_store(f"sqlite:///{tmp_path}/x.db?{query}")
-        assert list(tmp_path.iterdir()) == []
+    def wrap(self, store: Store) -> Store:
+        return MeteredStore(store)
+
+
+class TestCalmChaosStore(AnyStore):
+    @pytest.fixture
+    def kind(self) -> str:
+        return "memory"
+
+    def wrap(self, store: Store) -> Store:
+        return ChaosStore(store, before=0, after=0)

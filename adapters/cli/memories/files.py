@@ -1,0 +1,88 @@
+"""``rxt memory export``, ``import`` and ``copy``."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rxstream.errors import VersionConflict
+from rxstream.snapshot import read_file, write_file
+from rxstream.stores import open_store
+from rxstream.stores.copying import copy_memory
+
+from ..failure import CommandError
+from ..session import checked_name, is_snapshot
+from .refs import find, opened
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write a version to a file, which any machine can check with ``rxt memory verify``."""
+    path = Path(args.file)
+    with opened(args) as store:
+        ref = find(store, args.ref)
+        snapshot = store.load(ref.name, ref.version)
+    if snapshot.contains_user_data and not args.user_data:
+        raise CommandError(
+            f"version {ref.version} of {ref.name!r} was made of what a user said; whoever has the "
+            "file has that too. If that is meant, add --user-data"
+        )
+    if path.exists() and not is_snapshot(path):
+        raise CommandError(f"{path} exists and is not a snapshot; choose another name")
+    write_file(path, snapshot)
+    print(f"wrote version {ref.version} of {ref.name!r} to {path}")
+    return 0
+
+
+def import_file(args: argparse.Namespace) -> int:
+    """Commit what is in a file as the newest version of a memory."""
+    snapshot = read_file(args.file)
+    with opened(args) as store:
+        name = checked_name(args.name)
+        head = store.head(name)
+        there = bool(store.history(name, limit=1)) or next(iter(store.log(name)), None) is not None
+        if there and not args.replace:
+            raise CommandError(
+                f"memory {name!r} exists; choose another name, or --replace to have the file's "
+                "state as its newest version"
+            )
+        if there and head is not None and store.info(name).fingerprint != snapshot.fingerprint:
+            raise CommandError(
+                f"{args.file} was made by model {snapshot.fingerprint!r}, memory {name!r} by "
+                f"{store.info(name).fingerprint!r}; choose another name"
+            )
+        made = replace(
+            snapshot,
+            memory_id=name,
+            version=(head or 0) + 1,
+            log_seq=store.last_seq(name),
+            parent_digest=snapshot.digest,
+            applied_keys=(),
+            kind="import",
+        )
+        store.commit(made, expect=head)
+    print(f"{name!r} is what {args.file} holds; that is version {made.version}")
+    return 0
+
+
+def copy(args: argparse.Namespace) -> int:
+    """Copy memories to another store. May be repeated to bring the copy up to date."""
+    with opened(args) as source, closing(open_store(args.to)) as target:
+        names = [checked_name(name) for name in args.names] or source.list()
+        for name in args.names:
+            if name not in source.list(name, limit=1):
+                raise CommandError(f"there is no memory {name!r} to copy")
+        for name in names:
+            try:
+                copied = copy_memory(source, target, name)
+            except VersionConflict as error:
+                raise CommandError(
+                    f"{args.to} holds something else under the name {name!r}; delete it there, or "
+                    "fork it under another name"
+                ) from error
+            print(f"{name}: {copied.versions} versions, {copied.records} log records")
+    return 0

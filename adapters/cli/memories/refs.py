@@ -1,0 +1,64 @@
+"""Opening the store, and finding the version that ``NAME@VERSION`` or ``NAME@LABEL`` names."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rxstream.stores import open_store
+
+from ..failure import CommandError
+from ..session import checked_name, default_store
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from rxstream.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """One version of a memory."""
+
+    name: str
+    version: int
+    given: bool
+    """Whether the version was, or is the newest."""
+
+
+@contextmanager
+def opened(args: argparse.Namespace) -> Iterator[Store]:
+    """The store that ``--store`` names."""
+    store = open_store(args.store or default_store())
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def find(store: Store, text: str) -> Ref:
+    """The version that ``text`` names. Raises CommandError when there is none."""
+    checked_name(text)
+    name, at, which = text.rpartition("@")
+    if at and name and not store.history(text, limit=1):
+        version = _version(store, checked_name(name), which)
+        return Ref(name, version, given=True)
+    newest = store.history(text, limit=1)
+    if not newest:
+        raise CommandError(f"there is no memory {text!r}; rxt memory list shows what there is")
+    return Ref(text, newest[0], given=False)
+
+
+def _version(store: Store, name: str, which: str) -> int:
+    tags = store.tags(name)
+    if which in tags:
+        return tags[which]
+    if which.isascii() and which.isdigit() and int(which) in store.history(name):
+        return int(which)
+    if not store.history(name, limit=1):
+        raise CommandError(f"there is no memory {name!r}; rxt memory list shows what there is")
+    raise CommandError(
+        f"memory {name!r} has no version or label {which!r}; rxt memory log shows its versions"
+    )
