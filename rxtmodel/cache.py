@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .config import RxtConfig
+    from .config import LmConfig
 
 
 class LayerCache(NamedTuple):
@@ -48,7 +48,7 @@ class KVCache:
 
     def __init__(
         self,
-        config: RxtConfig,
+        config: LmConfig,
         max_rows: int,
         max_len: int,
         *,
@@ -56,7 +56,13 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         attention = config.attention
-        shape = (config.num_layers, max_rows, attention.num_kv_heads, max_len, config.head_dim)
+        shape = (
+            config.num_causal_layers,
+            max_rows,
+            attention.num_kv_heads,
+            max_len,
+            config.head_dim,
+        )
         self.k = torch.zeros(shape, device=device, dtype=dtype)
         self.v = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths: list[int] = []

@@ -11,3 +11,7 @@ class ConfigError(RxtModelError, ValueError):
 
 class CheckpointError(RxtModelError):
     """A model folder or memory file that cannot be loaded. The message says what is wrong."""
+
+
+class BackendUnavailable(RxtModelError):
+    """An attention backend that cannot be had here. The message says what is missing."""

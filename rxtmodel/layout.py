@@ -25,7 +25,7 @@ def arrange(model: ReactiveTransformer) -> ReactiveTransformer:
     """
     # New tensors of the same kind: a tensor of inference mode cannot stand in for another.
     with torch.inference_mode(model.embedding.weight.is_inference()), torch.no_grad():
-        for layer in model.decoder:
+        for layer in model.causal_layers():
             _join(layer.attention)
         for module in model.modules():
             if isinstance(module, nn.Linear):

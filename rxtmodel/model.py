@@ -4,25 +4,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from .layers import DecoderLayer, EncoderLayer
+from .initial import init_weights
+from .language_model import LanguageModel
+from .layers import DecoderLayer, PlainLayer
 from .memory import build_write
-from .rope import as_complex, rope_table
+from .rope import rope_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .backends import Backend
     from .cache import KVCache
-    from .config import RxtConfig
+    from .config import RxtConfig, StackConfig
+    from .experts import Balance
 
 MemoryState = list[tuple[Tensor, ...]]
 """A memory as its readers want it: one entry for each decoder layer (``project_memory``)."""
 
 
-class ReactiveTransformer(nn.Module):
+class ReactiveTransformer(LanguageModel):
     """Decoder that reads a memory, encoder of finished interactions, memory attention between them.
 
     ::
@@ -36,30 +42,52 @@ class ReactiveTransformer(nn.Module):
     Source: RxT, https://arxiv.org/abs/2510.03561.
     """
 
-    rope: Tensor
+    config: RxtConfig
+    encoder_rope: Tensor | None
+    write_rope: Tensor | None
 
-    def __init__(self, config: RxtConfig) -> None:
+    def __init__(self, config: RxtConfig, *, backend: Backend = "sdpa") -> None:
         super().__init__()
         self.config = config
-        dim, layers = config.embed_dim, config.num_layers
+        dim, layers, stack = config.embed_dim, config.num_layers, config.encoder_stack
         self.embedding = nn.Embedding(config.vocab_size, dim)
+        self.encoder_embedding = (
+            None if config.share_embedding else nn.Embedding(config.vocab_size, dim)
+        )
+        self.stateless_before = _stateless(config, config.stateless_before)
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(layers))
-        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(layers))
+        self.stateless_after = _stateless(config, config.stateless_after)
+        self.encoder = nn.ModuleList(PlainLayer(stack, dim) for _ in range(layers))
         self.memory_write = build_write(config)
-        self.final_norm = nn.RMSNorm(dim, eps=config.norm_eps) if config.final_norm else None
-        self.head = None if config.tie_head else nn.Linear(dim, config.vocab_size)
+        self._build_head(config)
         self.memory_init = nn.Parameter(
             _initial_memory(config), requires_grad=config.memory.learned_init
         )
-        table = rope_table(config.max_seq_len, config.head_dim, config.rope_base)
-        self.register_buffer("rope", table, persistent=False)
-        self.apply(_init_weights)
-        for layer in self.decoder:
-            _scale_residual(layer.attention.out_proj, layers)
-            _scale_residual(layer.ff.down, layers)
-        for layer in self.encoder:
-            _scale_residual(layer.attention.out_proj, layers)
-            _scale_residual(layer.ff.down, layers)
+        self._register_tables(config, stack)
+        self._encoder_nope = stack.nope
+        init_weights(self, layers)
+        self.use_backend(backend)
+
+    def _register_tables(self, config: RxtConfig, stack: StackConfig) -> None:
+        """Positions of the decoder; of encoder and memory only where theirs are others."""
+
+        def table(head_dim: int, base: float, rounding: str) -> Tensor:
+            return rope_table(config.max_seq_len, head_dim, base, rounding)
+
+        own = config.head_dim, config.rope_base, config.rope_rounding
+        encoder = stack.head_dim, stack.rope_base, stack.rope_rounding
+        memory = config.memory
+        write = (config.memory_head_dim, memory.rope_base or config.rope_base, own[2])
+        self.register_buffer("rope", table(*own), persistent=False)
+        for name, other in (("encoder_rope", encoder), ("write_rope", write)):
+            value = None if other == own else table(*other)
+            self.register_buffer(name, value, persistent=False)
+
+    def causal_layers(self) -> Iterator[PlainLayer | DecoderLayer]:
+        """The decoder's layers in their order, those without memory included."""
+        yield from self.stateless_before
+        yield from self.decoder
+        yield from self.stateless_after
 
     def initial_memory(self, batch: int = 1) -> Tensor:
         """The memory of ``batch`` conversations in which nothing was said, [L, B, S, D]."""
@@ -79,13 +107,24 @@ class ReactiveTransformer(nn.Module):
         """
         return self.logits(self.hidden(ids_BT, memory))
 
-    def hidden(self, ids_BT: Tensor, memory: Tensor | MemoryState | None) -> Tensor:
-        """Hidden states [B, T, D] before the head."""
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        memory: Tensor | MemoryState | None,
+        *,
+        balance: Balance | None = None,
+    ) -> Tensor:
+        """Hidden states [B, T, D] before the head. ``balance`` collects the routers' losses."""
         state = self.project_memory(memory) if isinstance(memory, Tensor) else memory
-        rope = self.rope[:, : ids_BT.shape[1]]
+        rope = self._positions(ids_BT.shape[1])
         x = self.embedding(ids_BT)
+        for layer in self.stateless_before:
+            x = layer(x, rope=rope, causal=True, balance=balance)
         for index, layer in enumerate(self.decoder):
-            x = layer(x, None if state is None else state[index], rope=rope)
+            part = None if state is None else state[index]
+            x = layer(x, part, rope=rope, balance=balance)
+        for layer in self.stateless_after:
+            x = layer(x, rope=rope, causal=True, balance=balance)
         return x
 
     def decode_step(self, ids_BT: Tensor, memory: MemoryState | None, cache: KVCache) -> Tensor:
@@ -94,37 +133,28 @@ class ReactiveTransformer(nn.Module):
 
     def prefill(self, ids_BT: Tensor, memory: MemoryState | None, cache: KVCache) -> Tensor:
         """The same without the head: hidden states [B, T, D] of the new tokens."""
-        rope = as_complex(self.rope[:, cache.positions])
-        if rope.dim() == 3:  # rows at positions of their own: [B, T, H / 2], and heads come second
-            rope = rope[:, None]
+        rope = self._positions_of(cache)
         x = self.embedding(ids_BT)
+        slabs = iter(cache.layers)
+        same = {"rope": rope, "mask": cache.mask, "causal": cache.causal}
+        for layer in self.stateless_before:
+            x = layer(x, cache=next(slabs), **same)
         for index, layer in enumerate(self.decoder):
-            x = layer(
-                x,
-                None if memory is None else memory[index],
-                rope=rope,
-                mask=cache.mask,
-                causal=cache.causal,
-                cache=cache.layers[index],
-            )
+            part = None if memory is None else memory[index]
+            x = layer(x, part, cache=next(slabs), **same)
+        for layer in self.stateless_after:
+            x = layer(x, cache=next(slabs), **same)
         return x
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Logits [..., V] of hidden states [..., D]."""
-        if self.final_norm is not None:
-            x = self.final_norm(x)
-        if self.head is not None:
-            return self.head(x)
-        return F.linear(x, self.embedding.weight)
 
     def encode(self, ids_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """Encode finished interactions; every layer's output, [L, B, T, D]. No memory is read.
 
         ``mask_BT`` is True where there is a token.
         """
-        rope = self.rope[:, : ids_BT.shape[1]]
+        table = self.rope if self.encoder_rope is None else self.encoder_rope
+        rope = None if self._encoder_nope else table[:, : ids_BT.shape[1]]
         mask = None if mask_BT is None else mask_BT[:, None, None, :]
-        x, outputs = self.embedding(ids_BT), []
+        x, outputs = (self.encoder_embedding or self.embedding)(ids_BT), []
         for layer in self.encoder:
             x = layer(x, rope=rope, mask=mask)
             outputs.append(x)
@@ -138,27 +168,34 @@ class ReactiveTransformer(nn.Module):
             raise ValueError(
                 f"{memory_LBSD.shape[1]} memories cannot take {encoded_LBTD.shape[1]} interactions"
             )
-        rope = self.rope[:, : encoded_LBTD.shape[2]]
+        table = self.rope if self.write_rope is None else self.write_rope
+        rope = table[:, : encoded_LBTD.shape[2]]
         return self.memory_write(memory_LBSD, encoded_LBTD, rope=rope, mask_BT=mask_BT)
+
+    def share_embedding(self) -> None:
+        """Have the decoder look ids up where the encoder does, as the published models do."""
+        if self.encoder_embedding is not None:
+            self.embedding, self.encoder_embedding = self.encoder_embedding, None
+            self.config = dataclasses.replace(self.config, share_embedding=True)
+
+
+def _stateless(config: RxtConfig, kinds: tuple[str, ...]) -> nn.ModuleList:
+    dense = config.stateless_dim or config.ff_dim
+    return nn.ModuleList(
+        PlainLayer(config, config.embed_dim, dense_dim=dense if kind == "dense" else None)
+        for kind in kinds
+    )
 
 
 def _initial_memory(config: RxtConfig) -> Tensor:
-    shape = config.memory_shape
-    if config.memory.variant == "delta":
+    shape, kind = config.memory_shape, config.memory.initial
+    if config.memory.variant == "delta" or kind == "zeros":
         return torch.zeros(shape)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
-def _init_weights(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
-
-
-def _scale_residual(linear: nn.Linear, num_layers: int) -> None:
-    """Keep the residual stream's variance independent of depth."""
-    with torch.no_grad():
-        linear.weight.mul_((2 * num_layers) ** -0.5)
+    if kind == "ones":
+        return torch.ones(shape)
+    generator = torch.Generator().manual_seed(0)
+    if kind == "standard":
+        return torch.randn(shape, generator=generator)
+    if kind == "normal":
+        return torch.randn(shape, generator=generator).mul_(0.01)
+    return torch.rand(shape, generator=generator).mul_(0.01)

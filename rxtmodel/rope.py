@@ -12,8 +12,19 @@ import torch
 from torch import Tensor
 
 
-def rope_table(max_len: int, head_dim: int, base: float = 10_000.0) -> Tensor:
-    """Cosines and sines for positions 0..max_len-1, float32 [2, max_len, head_dim / 2]."""
+def rope_table(
+    max_len: int, head_dim: int, base: float = 10_000.0, rounding: str = "none"
+) -> Tensor:
+    """Cosines and sines for positions 0..max_len-1, float32 [2, max_len, head_dim / 2].
+
+    ``rounding`` is "none" or the type ("bfloat16", "float16") to which the published reference
+    rounds angles, cosines and sines when it computes in it: for checkpoints that learned with them.
+    """
+    if rounding != "none":
+        dtype = getattr(torch, rounding)
+        exponent = torch.arange(0, head_dim, 2).float() / head_dim
+        angle = (torch.arange(max_len).float()[:, None] * base**-exponent).to(dtype)
+        return torch.stack((angle.cos(), angle.sin())).float()
     theta = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
     angle = torch.arange(max_len, dtype=torch.float64)[:, None] * theta
     return torch.stack((angle.cos(), angle.sin())).float()

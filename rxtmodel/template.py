@@ -2,15 +2,19 @@
 
 ::
 
-    [BOS] [Q] query [A] answer [EOS]
+    [BOS] [I] internal ([Q] query | [U] tool result) [T] thinking [A] answer [C] tool call [EOS]
 
-``[I]`` internal instruction, ``[U]`` tool result, ``[T]`` thinking and ``[C]`` tool call have their
-ids here and are used by models that were trained with them.
+All but the query and the frame are optional. ``[T]``, ``[I]``, ``[U]`` and ``[C]`` are used by
+models that were trained with them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,12 +26,114 @@ SPECIAL_TOKENS = (
 
 PAD, UNK, BOS, EOS, MASK, QUERY, ANSWER, THINK, INTERNAL, TOOL_USE, TOOL_CALL = range(11)
 
+Thinking = Literal["fast", "extended", "auto"]
+"""After a query: the answer, thinking and then the answer, or what the model chooses."""
+Section = Literal["query", "thinking", "answer", "tool_call"]
+"""What an answer under way is in the middle of; "query": it has not begun."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenIds:
+    """Ids of the special tokens that a model was trained with; None: it knows no such token."""
+
+    pad: int = PAD
+    unk: int | None = UNK
+    mask: int | None = MASK
+    bos: int = BOS
+    eos: int = EOS
+    query: int = QUERY
+    answer: int = ANSWER
+    think: int | None = THINK
+    internal: int | None = INTERNAL
+    tool_use: int | None = TOOL_USE
+    tool_call: int | None = TOOL_CALL
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every id by name."""
+        return dataclasses.asdict(self)
+
+    def query_ids(
+        self,
+        query: Sequence[int],
+        *,
+        thinking: Thinking = "fast",
+        internal: Sequence[int] = (),
+        tool_result: bool = False,
+    ) -> list[int]:
+        """What the decoder is given. In "auto" the model draws ``[A]`` or ``[T]`` itself.
+
+        Raises ConfigError where the model has no token for what is asked.
+        """
+        head = self._known("tool_use") if tool_result else self.query
+        begin = {"fast": [self.answer], "auto": []}
+        if thinking != "fast":
+            begin["extended"] = [self._known("think")]
+        return [self.bos, *self._internal(internal), head, *query, *begin[thinking]]
+
+    def interaction_ids(
+        self,
+        query: Sequence[int],
+        answer: Sequence[int],
+        *,
+        thinking: Sequence[int] = (),
+        tool_call: Sequence[int] = (),
+        internal: Sequence[int] = (),
+        tool_result: bool = False,
+    ) -> list[int]:
+        """A whole interaction, as it is encoded into memory."""
+        ids = self.query_ids(query, thinking="auto" if thinking else "fast", internal=internal,
+                             tool_result=tool_result)  # fmt: skip
+        if thinking:
+            ids += [self._known("think"), *thinking, self.answer]
+        ids += answer
+        if tool_call:
+            ids += [self._known("tool_call"), *tool_call]
+        return [*ids, self.eos]
+
+    def instruction_ids(self, text: Sequence[int]) -> list[int]:
+        """An instruction without a query: what a system prompt writes into memory."""
+        return [self.bos, *self._internal(text), self.eos]
+
+    def _internal(self, ids: Sequence[int]) -> list[int]:
+        return [self._known("internal"), *ids] if ids else []
+
+    def _known(self, name: str) -> int:
+        token = getattr(self, name)
+        if token is None:
+            raise ConfigError(f"this model was trained without a {name} token")
+        return token
+
+    def section_after(self, section: Section, token: int) -> Section:
+        """Where an answer stands after ``token``."""
+        starts: dict[int | None, Section] = {
+            self.answer: "answer", self.think: "thinking", self.tool_call: "tool_call"
+        }  # fmt: skip
+        return starts.get(token, section)
+
+    def allowed(self, section: Section, *, tools: bool = False) -> tuple[int, ...]:
+        """Special tokens that may be drawn next; in "query", nothing else may be drawn."""
+        call = self.tool_call if tools else None
+        wanted: dict[Section, tuple[int | None, ...]] = {
+            "query": (self.answer, self.think),
+            "thinking": (self.answer, call),
+            "answer": (self.eos, call),
+            "tool_call": (self.eos,),
+        }
+        return tuple(token for token in wanted[section] if token is not None)
+
+    def special(self) -> tuple[int, ...]:
+        """Every id that is not text."""
+        return tuple(sorted({token for token in self.to_dict().values() if token is not None}))
+
+
+_OURS = TokenIds()
+
 
 def query_ids(query: Sequence[int]) -> list[int]:
     """What the decoder is given: everything up to the point where the answer begins."""
-    return [BOS, QUERY, *query, ANSWER]
+    return _OURS.query_ids(query)
 
 
 def interaction_ids(query: Sequence[int], answer: Sequence[int]) -> list[int]:
     """A whole interaction, as it is encoded into memory."""
-    return [BOS, QUERY, *query, ANSWER, *answer, EOS]
+    return _OURS.interaction_ids(query, answer)

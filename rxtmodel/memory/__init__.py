@@ -1,7 +1,7 @@
 """Writing and reading the short-term memory.
 
-``build_memory(config)`` gives the module that folds an encoded interaction into a memory;
-``MEMORY_READS`` and ``MEMORY_WRITES`` are the tables of what exists.
+``build_write(config)`` gives the module that folds an encoded interaction into a memory,
+``build_read(config)`` the one through which a decoder layer reads it.
 """
 
 from __future__ import annotations

@@ -4,17 +4,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..attention import Attention
+from ..config import AttentionConfig
+from ..norms import build_norm
+from ..stacked import StackedRMSNorm
 from .gate import ResidualGate
-from .stacked import StackedAttention, StackedRMSNorm
+from .norm import build_memory_norm
+from .stacked import StackedAttention
 
 if TYPE_CHECKING:
-    from ..config import RxtConfig
+    from ..config import MemoryConfig, RxtConfig
 
 
 class MemoryAttention(nn.Module):
@@ -41,22 +46,33 @@ class MemoryAttention(nn.Module):
         self.variant = memory.variant
         self.num_groups = memory.num_groups if memory.variant.startswith("grouped") else 1
 
-        def norm() -> StackedRMSNorm:
-            return StackedRMSNorm(layers, dim, config.norm_eps)
+        eps, head_dim = config.norm_eps, config.memory_head_dim
+        write = memory.write or _every_head(memory)
 
-        self.memory_norm, self.input_norm = norm(), norm()
-        self.attention = StackedAttention(layers, dim, memory.num_heads, null_key=memory.null_key)
+        def norm(count: int = layers) -> nn.Module:
+            return build_memory_norm(memory, count, dim, eps)
+
+        self.memory_norm, self.input_norm = norm(), StackedRMSNorm(layers, dim, eps)
+        self.attention = StackedAttention(
+            layers, dim, write, head_dim, null_key=memory.null_key, norm_eps=eps,
+            dropout=memory.write_dropout,
+        )  # fmt: skip
         self.gate = ResidualGate(memory, layers, dim)
         self.slot_ids = (
             nn.Parameter(torch.randn(layers, memory.num_slots, dim)) if memory.slot_ids else None
         )
         if self.variant != "simple":
             self.pre_norm = norm()
-            self.pre_attention = StackedAttention(layers, dim, memory.num_heads)
-            self.pre_gate = ResidualGate(memory, layers, dim)
+            self.pre_attention = StackedAttention(
+                layers, dim, memory.mix or write, head_dim, norm_eps=eps,
+                dropout=memory.mix_dropout,
+            )  # fmt: skip
+            gated = self.variant != "self" or memory.gate_self_step
+            pre = memory if gated else dataclasses.replace(memory, gate="none")
+            self.pre_gate = ResidualGate(pre, layers, dim)
         if self.variant not in ("simple", "self"):
             # Normalises a mean over layers, so it has one scale for all of them.
-            self.mean_norm = StackedRMSNorm(1, dim, config.norm_eps)
+            self.mean_norm = norm(1)
         if self.variant.endswith("self-interlayer"):
             self.blend_gate = ResidualGate(memory, layers, dim)
 
@@ -104,12 +120,17 @@ class MemoryCrossAttention(nn.Module):
     def __init__(self, config: RxtConfig) -> None:
         super().__init__()
         memory, dim = config.memory, config.embed_dim
-        self.norm = nn.RMSNorm(dim, eps=config.norm_eps)
+        self.norm = build_norm(config.norm, dim, config.norm_eps)
         self.slot_ids = (
             nn.Parameter(torch.randn(memory.num_slots, dim)) if memory.slot_ids else None
         )
-        heads = memory.num_heads
-        self.attention = Attention(dim, heads, heads, dim // heads)
+        self.attention = Attention.of(
+            memory.read or _every_head(memory),
+            dim,
+            config.head_dim,
+            norm_eps=config.norm_eps,
+            dropout=config.attention_dropout,
+        )
 
     def project(self, memory_BSD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, N, S, H] of a layer of the memory."""
@@ -125,3 +146,7 @@ class MemoryCrossAttention(nn.Module):
         if rows != batch:
             kv = tuple(part.repeat_interleave(batch // rows, dim=0) for part in kv)
         return self.attention.attend(x_BTD, kv, rope=rope)
+
+
+def _every_head(memory: MemoryConfig) -> AttentionConfig:
+    return AttentionConfig(num_query_heads=memory.num_heads, num_kv_heads=memory.num_heads)

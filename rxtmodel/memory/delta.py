@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .stacked import StackedLinear, StackedRMSNorm
+from ..stacked import StackedLinear, StackedRMSNorm
 
 if TYPE_CHECKING:
     from ..config import RxtConfig

@@ -20,7 +20,10 @@ def test_a_configuration_survives_json(variant):
 def test_every_default_is_written_out():
     data = RxtConfig(vocab_size=30).to_dict()
     assert data["memory"]["num_slots"] == 64
-    assert data["attention"] == {"num_query_heads": 4, "num_kv_heads": 4}
+    assert data["attention"] == {
+        "num_query_heads": 4, "num_kv_heads": 4,
+        "output_bias": False, "output_gate": "none", "qk_norm": False,
+    }  # fmt: skip
     assert data["encoder_ff_dim"] is None
 
 
@@ -79,7 +82,7 @@ def test_an_unknown_variant_is_named():
         MemoryConfig(variant="dleta")
 
 
-@pytest.mark.parametrize(("q", "kv"), [(0, 1), (1, 0), (4, 3), (2, 4)])
+@pytest.mark.parametrize(("q", "kv"), [(0, 1), (1, 0), (4, 3), (3, 4)])
 def test_head_counts_must_divide(q, kv):
     with pytest.raises(ConfigError, match="heads"):
         AttentionConfig(num_query_heads=q, num_kv_heads=kv)

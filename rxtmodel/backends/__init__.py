@@ -1,0 +1,61 @@
+"""Attention kernels: the same function of queries, keys and values, computed in different ways.
+
+eager   plain products and a softmax, the reference
+sdpa    PyTorch's scaled_dot_product_attention, the default
+flash   the flash-attn package on a CUDA device, batches of different lengths without padding
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from ..errors import ConfigError
+from .eager import eager
+from .sdpa import sdpa
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Backend", "Kernel", "load_kernel"]
+
+Backend = Literal["eager", "sdpa", "flash"]
+
+
+class Kernel(Protocol):
+    """Softmax attention of q [B, N, T, H] over k, v [B, G, K, H], N a multiple of G.
+
+    Args:
+        mask: True where attended; [B, 1, 1, K] says which keys exist, [T, K] is a causal mask of
+            the last T of K tokens.
+        causal: token t sees keys up to t; then T = K and there is no mask.
+        dropout: share of attention weights that is dropped.
+    """
+
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        dropout: float = 0.0,
+    ) -> Tensor: ...
+
+
+def load_kernel(name: Backend) -> Kernel:
+    """The kernel called ``name``.
+
+    Raises:
+        BackendUnavailable: "flash" without its package or without a CUDA device.
+        ConfigError: no backend of this name.
+    """
+    if name == "eager":
+        return eager
+    if name == "sdpa":
+        return sdpa
+    if name == "flash":
+        from .flash import load_flash
+
+        return load_flash()
+    raise ConfigError(f"backend must be one of {', '.join(get_args(Backend))}, got {name!r}")
