@@ -77,6 +77,17 @@ class Memorizer:
         self.persister = Persister(self, start.stored)
         self.restorer, self.rebaser = Restorer(self), Rebaser(self)
 
+    @property
+    def lag(self) -> float:
+        """For how many seconds an answer has not been part of the value. From any thread."""
+        oldest = self.updating
+        return 0.0 if oldest is None else max(0.0, self.engine.now() - oldest.answered_at)
+
+    @property
+    def owed(self) -> int:
+        """Answers that are not part of the value yet. Lock held."""
+        return len(self._queue) + (self.updating is not None)
+
     # Updates, lock held unless said otherwise
 
     def snapshot_of(
@@ -124,7 +135,7 @@ class Memorizer:
         machine = self.machine
         self.updating = turn
         turn.phase, turn.base_version = Phase.UPDATING, self.version
-        turn.since = self.engine.now()
+        turn.since = turn.answered_at
         machine.emit(turn, MemoryUpdating(**machine.head(turn), base_version=self.version))
         machine.after(partial(self.engine.update, turn))
 

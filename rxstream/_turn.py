@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ._line import Channel
     from ._machine import Machine
+    from ._tenants import Tenant
     from .events import Answer, Event
     from .lanes import Timer
     from .log import EventLog
@@ -74,6 +75,7 @@ class Turn:
         "asked_at",
         "base_version",
         "channel",
+        "charged",
         "committing",
         "completed",
         "context",
@@ -157,6 +159,17 @@ class Turn:
         # Of the decode lane alone
         self.decoding: Any = None
         self.parked = False
+        self.charged = 0
+
+    @property
+    def tenant(self) -> Tenant:
+        """Whose it is."""
+        return self.machine.tenant
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds its memory has owed an update."""
+        return self.machine.memorizer.lag
 
     @property
     def size(self) -> int:

@@ -6,7 +6,35 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+ITEM = 96
+"""What a prefill or an update costs beside its characters, in characters. Of the bundled model on
+one CPU thread: 2.8 ms + 0.029 ms a character for a prefill, 3.5 ms + 0.04 ms for an update."""
+
+
+class Tenant(Protocol):
+    """Whose work it is, and what was done for them. All numbers only ever go up."""
+
+    @property
+    def name(self) -> str:
+        """As given to ``runtime.memory(tenant=...)``."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Tokens generated."""
+        ...
+
+    @property
+    def prefilled(self) -> int:
+        """Characters prefilled."""
+        ...
+
+    @property
+    def updated(self) -> int:
+        """Characters folded into memories."""
+        ...
 
 
 class Work(Protocol):
@@ -14,7 +42,7 @@ class Work(Protocol):
 
     @property
     def since(self) -> float:
-        """When it became ready, on the lane's clock."""
+        """On the lane's clock: when the query could have begun, or its answer was complete."""
         ...
 
     @property
@@ -27,6 +55,19 @@ class Work(Protocol):
         """Whether another query waits for this update."""
         ...
 
+    @property
+    def tenant(self) -> Tenant:
+        """Whose it is."""
+        ...
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds its memory has owed an update; 0 when it is up to date.
+
+        A query meets such a memory only with ``isolation="snapshot"``.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
@@ -34,11 +75,15 @@ class Load:
 
     now: float
     running: int
+    """Decodings that are open; 0 on a memory lane of its own, where nothing runs beside updates."""
     free: int
     """Decodings that the model can still open."""
     prefills: Sequence[Work]
+    """In the order in which they could have begun."""
     updates: Sequence[Work]
     """At most one of each memory."""
+    lag: float = 0.0
+    """Age of the oldest update on a memory lane of its own; else 0, and ``updates`` has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +95,21 @@ class Plan:
 
 
 class Policy(Protocol):
-    """Chooses. Called on the decode lane; must be quick and must not keep the load."""
+    """Chooses. Called by one lane at a time; must be quick and must not keep the load."""
 
     def plan(self, load: Load) -> Plan:
-        """The next iteration. Whatever it leaves out is shown again."""
+        """The next iteration. Whatever it leaves out is shown again.
+
+        When nothing runs and nothing is taken, the lane rests until something new comes.
+        """
         ...
 
 
 class Greedy:
     """Every pending update at once, and as many prefills as fit: batching without waiting.
 
-    Updates never wait for idle time: that starves the next turn of whoever answers quickly.
+    Updates never wait for idle time: that starves the next turn of whoever answers quickly. First
+    come, first served: whoever asks more gets more.
     """
 
     def __init__(self, *, max_prefills: int = 0, max_updates: int = 0) -> None:
@@ -77,36 +126,62 @@ class Budgeted:
     """Bounded work beside running decodings, so that tokens keep an even pace.
 
     While something decodes, an iteration takes prefills up to ``prefill_size`` and updates up to
-    ``update_size`` (the first of each always fits). Updates that somebody waits for come first; an
-    update older than ``max_lag`` seconds is taken regardless. When nothing decodes, all are taken.
+    ``update_size`` characters, each piece counted as its characters and 96 more (the first of each
+    always fits). Updates that somebody waits for come first; an update older than ``max_lag``
+    seconds is taken regardless. When nothing decodes, all are taken.
+
+    Memory lags by at most ``max_lag`` and one iteration: no query begins on a memory that has owed
+    an update for longer, nor any while a memory lane of its own is so far behind. Held-back queries
+    fill the queues, whose limits then refuse more.
     """
 
     def __init__(
         self, *, prefill_size: int = 2048, update_size: int = 2048, max_lag: float = 0.25
     ) -> None:
+        if max_lag <= 0:
+            raise ValueError(f"max_lag must be positive, not {max_lag}")
         self.prefill_size, self.update_size, self.max_lag = prefill_size, update_size, max_lag
 
     def plan(self, load: Load) -> Plan:
-        prefills = range(min(load.free, len(load.prefills)))
+        return Plan(prefills=self._prefills(load), updates=self._updates(load))
+
+    def _prefills(self, load: Load) -> list[int]:
+        if load.lag >= self.max_lag:
+            return []
+        order = (i for i, work in enumerate(load.prefills) if work.lag < self.max_lag)
+        return self._begin(load, order)
+
+    def _begin(self, load: Load, order: Iterable[int]) -> list[int]:
+        """As many as there are slots for, and while something decodes as the budget allows."""
+        budget = self.prefill_size if load.running else None
+        return within(load.prefills, order, budget, limit=load.free)
+
+    def _updates(self, load: Load) -> Sequence[int]:
+        updates = load.updates
         if not load.running:
-            return Plan(prefills=prefills, updates=range(len(load.updates)))
+            return range(len(updates))
         order = sorted(
-            range(len(load.updates)),
-            key=lambda i: (not load.updates[i].inherited, load.updates[i].since, i),
+            range(len(updates)), key=lambda i: (not updates[i].inherited, updates[i].since, i)
         )
-        updates = _within(load.updates, order, self.update_size)
-        taken = set(updates)
-        updates += [
-            i for i in order if i not in taken and load.now - load.updates[i].since >= self.max_lag
-        ]
-        return Plan(prefills=_within(load.prefills, prefills, self.prefill_size), updates=updates)
+        chosen = within(updates, order, self.update_size)
+        taken = set(chosen)
+        due = load.now - self.max_lag
+        return [*chosen, *(i for i in order if i not in taken and updates[i].since <= due)]
 
 
-def _within(work: Sequence[Work], order: Sequence[int], budget: int) -> list[int]:
+def within(
+    work: Sequence[Work], order: Iterable[int], budget: int | None, *, limit: int | None = None
+) -> list[int]:
+    """The first of ``order`` that fit into ``budget`` (one always does), at most ``limit``."""
     chosen: list[int] = []
+    if limit == 0:
+        return chosen
     for i in order:
-        budget -= work[i].size
-        if chosen and budget < 0:
-            break
+        if budget is not None:
+            budget -= ITEM + work[i].size
+            if chosen and budget < 0:
+                break
         chosen.append(i)
+        if len(chosen) == limit:
+            break
     return chosen
