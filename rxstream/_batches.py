@@ -14,16 +14,23 @@ R = TypeVar("R")
 class Batches:
     """Counts the calls of one kind and what was in them. Written by one lane."""
 
-    __slots__ = ("calls", "items", "largest")
+    __slots__ = ("calls", "cost", "items", "largest")
 
     def __init__(self) -> None:
         self.calls = self.items = self.largest = 0
+        self.cost = 0.0
+        """Seconds for each unit of size, lately."""
 
     def add(self, size: int) -> None:
         self.calls += 1
         self.items += size
         if size > self.largest:
             self.largest = size
+
+    def took(self, seconds: float, size: int) -> None:
+        """That a call on work of so much size lasted so long."""
+        weight = 0.25 if self.cost else 1.0
+        self.cost += weight * (seconds / size - self.cost)
 
 
 def batched(

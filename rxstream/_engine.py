@@ -236,6 +236,7 @@ class Engine:
             running=len(self._running),
             free=free,
             lag=0.0 if self._shared_lane else self._updates.lag(),
+            costs=(self.prefills.cost, self.updates.cost),
         )
         prefills, self._waiting, updates, left = planned
         if prefills:
@@ -255,7 +256,9 @@ class Engine:
         if not begun:
             return
         self.prefills.add(len(begun))
+        began = self.now()
         outcomes = batched("start", self.model.start, [request for _, request in begun])
+        self.prefills.took(self.now() - began, sum(turn.size for turn, _ in begun))
         for (turn, _), (decoding, error) in zip(begun, outcomes, strict=True):
             if error is not None:
                 turn.machine.fail(turn, error, "prefill")
@@ -263,7 +266,7 @@ class Engine:
                 # Over already? Then the next iteration releases it, on this lane like any other.
                 turn.decoding, turn.parked = decoding, False
                 turn.tenant.decoding += 1
-                turn.tenant.prefilled += len(turn.query)
+                turn.tenant.prefilled += turn.size
                 self._running.append(turn)
 
 

@@ -25,15 +25,29 @@ class Planner:
         self._lock = threading.Lock()
 
     def plan(
-        self, prefills: list[Turn], updates: list[Turn], *, running: int, free: int, lag: float
+        self,
+        prefills: list[Turn],
+        updates: list[Turn],
+        *,
+        running: int,
+        free: int,
+        lag: float,
+        costs: tuple[float, float],
     ) -> tuple[list[Turn], list[Turn], list[Turn], list[Turn]]:
         """Prefills to begin, and those left; updates to compute, and those left.
 
-        A policy that fails, or chooses what cannot be done, holds up nobody: it is logged, and the
-        iteration takes whatever fits.
+        ``costs`` are seconds for a unit of size. A policy that fails, or chooses what cannot be
+        done, holds up nobody: it is logged, and the iteration takes whatever fits.
         """
         load = Load(
-            now=self._now(), running=running, free=free, prefills=prefills, updates=updates, lag=lag
+            now=self._now(),
+            running=running,
+            free=free,
+            prefills=prefills,
+            updates=updates,
+            prefill_cost=costs[0],
+            update_cost=costs[1],
+            lag=lag,
         )
         with self._lock:
             try:

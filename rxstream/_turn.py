@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 Detach = Literal["cancel", "keep"]
 
+PIECE = 96
+"""What a prefill or an update costs beside its characters, in characters. Of the bundled model on
+one CPU thread: 2.8 ms + 0.029 ms a character for a prefill, 3.5 ms + 0.04 ms for an update."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
@@ -173,8 +177,8 @@ class Turn:
 
     @property
     def size(self) -> int:
-        """How much work it is, for the scheduling policy."""
-        return len(self.query) + (len(self.answer.text) if self.answer is not None else 0)
+        """How much work its next step is, for the scheduling policy."""
+        return PIECE + len(self.query) + (len(self.answer.text) if self.answer is not None else 0)
 
     @property
     def inherited(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,13 @@ class Updates:
         """Of the lane."""
         self.batches = Batches()
         self._oldest = math.inf
+        self._lock = threading.Lock()
 
     def add(self, turn: Turn) -> None:
         """From any thread: compute its update."""
-        self._handed_over.append(turn)
+        with self._lock:
+            self._handed_over.append(turn)
+            self._oldest = min(self._oldest, turn.since)
         if self._shares_lane:
             self._engine.kick()
         else:
@@ -45,18 +49,18 @@ class Updates:
         return self.waiting
 
     def lag(self) -> float:
-        """Age of the oldest that the memory lane has taken up and not computed. From any thread."""
+        """Age of the oldest that is not computed, on a memory lane of its own. From any thread."""
         return max(0.0, self._engine.now() - self._oldest)
 
     def _run_some(self) -> None:
         self._kicked = False  # before looking: whatever comes from now on kicks again
         turns = self.collect()
-        self._oldest = min((turn.since for turn in turns), default=math.inf)
         _, _, chosen, self.waiting = self._engine.planner.plan(
-            [], turns, running=0, free=0, lag=0.0
+            [], turns, running=0, free=0, lag=0.0, costs=(0.0, self.batches.cost)
         )
         self.run(chosen)
-        self._oldest = min((turn.since for turn in self.waiting), default=math.inf)
+        with self._lock:
+            self._oldest = min((turn.since for turn in self.collect()), default=math.inf)
         if chosen and self.waiting:
             self._kick()
         # Queries that were held back for this may begin now.
@@ -73,6 +77,7 @@ class Updates:
         if not turns:
             return
         self.batches.add(len(turns))
+        began = self._engine.now()
         memories = {id(turn): turn.machine.memorizer.value for turn in turns}
 
         def attend(encoded: Sequence[tuple[Turn, Any]]) -> list[Any]:
@@ -91,9 +96,9 @@ class Updates:
                 encoded.append((turn, code))
         if not encoded:
             return
-        for (turn, _), (value, error) in zip(
-            encoded, batched("attend", attend, encoded), strict=True
-        ):
+        outcomes = batched("attend", attend, encoded)
+        self.batches.took(self._engine.now() - began, sum(turn.size for turn in turns))
+        for (turn, _), (value, error) in zip(encoded, outcomes, strict=True):
             if error is not None:
                 turn.machine.memorizer.compute_failed(turn, error)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -29,22 +30,22 @@ class Fair(Budgeted):
     Who comes for the first time starts level with the lowest of those that wait; who comes back
     after a pause is at most ``credit`` tokens ahead of that: nobody saves up more.
 
-    A generated token counts 1, a character that is read ``per_character``, for prefill and memory
-    update alike. Who is not in ``weights`` has weight 1; a tenant of weight 2 gets twice as much.
+    A generated token counts 1; a prefill or memory update counts ``per_character`` for each unit of
+    its size (the default is what the bundled model takes on a CPU, in full batches). Who is not in
+    ``weights`` has weight 1; a tenant of weight 2 gets twice as much.
     """
 
     def __init__(
         self,
         *,
         weights: Mapping[str, float] | None = None,
-        per_character: float = 0.1,
+        per_character: float = 0.08,
         credit: float = 1024.0,
-        prefill_size: int = 2048,
-        update_size: int = 2048,
+        budget: float = 0.03,
         max_lag: float = 0.25,
     ) -> None:
         """Raises ValueError for a weight that is not positive."""
-        super().__init__(prefill_size=prefill_size, update_size=update_size, max_lag=max_lag)
+        super().__init__(budget=budget, max_lag=max_lag)
         self.weights = dict(weights or {})
         for name, weight in self.weights.items():
             if not weight > 0:
@@ -54,46 +55,39 @@ class Fair(Budgeted):
         """What each tenant got, divided by its weight, and raised when it came back."""
         self._seen: dict[str, float] = {}
         """How much of what was done for it is counted already."""
-        self._waiting: set[str] = set()
         self._floor = 0.0
+        """The lowest counter of those that waited last. Only ever goes up."""
 
-    def _prefills(self, load: Load) -> list[int]:
-        if load.lag >= self.max_lag or not load.free:
-            return []
+    def _prefills(self, load: Load, budget: float) -> list[int]:
         queues: dict[str, deque[int]] = {}
         for i, work in enumerate(load.prefills):
             if work.lag < self.max_lag:
                 queues.setdefault(work.tenant.name, deque()).append(i)
+        if not queues:
+            return []
         self._count([load.prefills[queue[0]].tenant for queue in queues.values()])
-        chosen = self._begin(load, self._in_turn(load, queues))
-        taken = set(chosen)
-        self._waiting = {work.tenant.name for i, work in enumerate(load.prefills) if i not in taken}
-        if chosen and not self._waiting:
-            last = load.prefills[chosen[-1]].tenant.name  # nobody had to wait for anybody
-            self._floor = max(self._floor, self._counters[last])
+        chosen = self._begin(load, self._in_turn(load, queues), budget)
+        if len(chosen) == len(load.prefills):
+            # Nobody has to wait for anybody, so nobody is owed anything by the last one.
+            self._floor = max(self._floor, self._counters[load.prefills[chosen[-1]].tenant.name])
         if len(self._counters) > _KEPT:
             self._forget()
         return chosen
 
     def _count(self, tenants: Sequence[Tenant]) -> None:
         """Bring the counters of those that wait up to date."""
-        new = []
+        lowest = math.inf
         for tenant in tenants:
             name = tenant.name
             done = tenant.tokens + self.per_character * (tenant.prefilled + tenant.updated)
+            counter = self._floor
             if name in self._counters:
                 more = max(0.0, done - self._seen[name])  # a reopened tenant starts from 0 again
-                self._counters[name] += more / self.weights.get(name, 1.0)
-            else:
-                self._counters[name] = self._floor
-            self._seen[name] = done
-            if name not in self._waiting:
-                new.append(name)
-        still = [self._counters[t.name] for t in tenants if t.name in self._waiting]
-        self._floor = max(self._floor, min(still, default=self._floor))
-        for name in new:
-            self._counters[name] = max(self._counters[name], self._floor - self.credit)
-        lowest = min((self._counters[t.name] for t in tenants), default=self._floor)
+                counter = self._counters[name] + more / self.weights.get(name, 1.0)
+            # Who goes on waiting is never so low: the floor is the lowest of them.
+            counter = max(counter, self._floor - self.credit)
+            self._counters[name], self._seen[name] = counter, done
+            lowest = min(lowest, counter)
         self._floor = max(self._floor, lowest)
 
     def _in_turn(self, load: Load, queues: Mapping[str, deque[int]]) -> Iterator[int]:
@@ -114,11 +108,9 @@ class Fair(Budgeted):
                 heapq.heappop(heap)
 
     def _forget(self) -> None:
-        """Drop whoever would come back at the floor anyway."""
+        """Drop whoever has been away so long that nothing is lost but credit."""
         gone = [
-            name
-            for name, counter in self._counters.items()
-            if counter <= self._floor and name not in self._waiting
+            name for name, counter in self._counters.items() if counter <= self._floor - self.credit
         ]
         for name in gone:
             del self._counters[name], self._seen[name]

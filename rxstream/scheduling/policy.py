@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-ITEM = 96
-"""What a prefill or an update costs beside its characters, in characters. Of the bundled model on
-one CPU thread: 2.8 ms + 0.029 ms a character for a prefill, 3.5 ms + 0.04 ms for an update."""
 
 
 class Tenant(Protocol):
@@ -28,12 +25,12 @@ class Tenant(Protocol):
 
     @property
     def prefilled(self) -> int:
-        """Characters prefilled."""
+        """Sizes of the queries prefilled."""
         ...
 
     @property
     def updated(self) -> int:
-        """Characters folded into memories."""
+        """Sizes of the memory updates computed."""
         ...
 
 
@@ -47,7 +44,7 @@ class Work(Protocol):
 
     @property
     def size(self) -> int:
-        """A measure of its cost: characters of the query, or of query and answer."""
+        """Its cost, in characters: of the query, or of query and answer, and 96 for itself."""
         ...
 
     @property
@@ -82,6 +79,10 @@ class Load:
     """In the order in which they could have begun."""
     updates: Sequence[Work]
     """At most one of each memory."""
+    prefill_cost: float = 0.0
+    """Seconds that prefills took lately for each unit of their size; 0 before the first."""
+    update_cost: float = 0.0
+    """The same of updates."""
     lag: float = 0.0
     """Age of the oldest update on a memory lane of its own; else 0, and ``updates`` has them."""
 
@@ -125,63 +126,63 @@ class Greedy:
 class Budgeted:
     """Bounded work beside running decodings, so that tokens keep an even pace.
 
-    While something decodes, an iteration takes prefills up to ``prefill_size`` and updates up to
-    ``update_size`` characters, each piece counted as its characters and 96 more (the first of each
-    always fits). Updates that somebody waits for come first; an update older than ``max_lag``
-    seconds is taken regardless. When nothing decodes, all are taken.
+    While something decodes, an iteration takes as many updates and prefills as are expected to fit
+    into ``budget`` seconds, going by what they cost lately; at least one of each. Updates that
+    somebody waits for come first, and have half of the budget or more; an update older than
+    ``max_lag`` seconds is taken regardless. When nothing decodes, all are taken.
 
-    Memory lags by at most ``max_lag`` and one iteration: no query begins on a memory that has owed
-    an update for longer, nor any while a memory lane of its own is so far behind. Held-back queries
-    fill the queues, whose limits then refuse more.
+    So no update waits longer than ``max_lag`` and one iteration. Where updates follow one another,
+    on one memory (``isolation="snapshot"``) or on a memory lane of its own, no query begins while
+    the oldest has waited for ``max_lag``: then only answers that run already can add to it. Queries
+    that are held back fill the queues, whose limits refuse more.
     """
 
-    def __init__(
-        self, *, prefill_size: int = 2048, update_size: int = 2048, max_lag: float = 0.25
-    ) -> None:
-        if max_lag <= 0:
-            raise ValueError(f"max_lag must be positive, not {max_lag}")
-        self.prefill_size, self.update_size, self.max_lag = prefill_size, update_size, max_lag
+    def __init__(self, *, budget: float = 0.03, max_lag: float = 0.25) -> None:
+        """Raises ValueError for a budget or lag that is not positive."""
+        for name, value in (("budget", budget), ("max_lag", max_lag)):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, not {value}")
+        self.budget, self.max_lag = budget, max_lag
 
     def plan(self, load: Load) -> Plan:
-        return Plan(prefills=self._prefills(load), updates=self._updates(load))
+        may_begin = bool(load.prefills) and load.free > 0 and load.lag < self.max_lag
+        updates = self._updates(load, self.budget / 2 if may_begin else self.budget)
+        if not may_begin:
+            return Plan(prefills=(), updates=updates)
+        spent = load.update_cost * sum(load.updates[i].size for i in updates)
+        return Plan(prefills=self._prefills(load, self.budget - spent), updates=updates)
 
-    def _prefills(self, load: Load) -> list[int]:
-        if load.lag >= self.max_lag:
-            return []
+    def _prefills(self, load: Load, budget: float) -> list[int]:
         order = (i for i, work in enumerate(load.prefills) if work.lag < self.max_lag)
-        return self._begin(load, order)
+        return self._begin(load, order, budget)
 
-    def _begin(self, load: Load, order: Iterable[int]) -> list[int]:
+    def _begin(self, load: Load, order: Iterable[int], budget: float) -> list[int]:
         """As many as there are slots for, and while something decodes as the budget allows."""
-        budget = self.prefill_size if load.running else None
-        return within(load.prefills, order, budget, limit=load.free)
+        if not load.running:
+            budget = math.inf
+        return within(load.prefills, order, budget, load.prefill_cost, limit=load.free)
 
-    def _updates(self, load: Load) -> Sequence[int]:
+    def _updates(self, load: Load, budget: float) -> Sequence[int]:
         updates = load.updates
         if not load.running:
             return range(len(updates))
         order = sorted(
             range(len(updates)), key=lambda i: (not updates[i].inherited, updates[i].since, i)
         )
-        chosen = within(updates, order, self.update_size)
+        chosen = within(updates, order, budget, load.update_cost, limit=len(updates))
         taken = set(chosen)
         due = load.now - self.max_lag
         return [*chosen, *(i for i in order if i not in taken and updates[i].since <= due)]
 
 
 def within(
-    work: Sequence[Work], order: Iterable[int], budget: int | None, *, limit: int | None = None
+    work: Sequence[Work], order: Iterable[int], budget: float, cost: float, *, limit: int
 ) -> list[int]:
-    """The first of ``order`` that fit into ``budget`` (one always does), at most ``limit``."""
+    """The first of ``order``, at most ``limit``, that fit into ``budget``; one always does."""
     chosen: list[int] = []
-    if limit == 0:
-        return chosen
     for i in order:
-        if budget is not None:
-            budget -= ITEM + work[i].size
-            if chosen and budget < 0:
-                break
-        chosen.append(i)
-        if len(chosen) == limit:
+        budget -= cost * work[i].size
+        if len(chosen) == limit or (chosen and budget < 0):
             break
+        chosen.append(i)
     return chosen
