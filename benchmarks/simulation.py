@@ -6,8 +6,10 @@ Everything else (runtime, policy, memory store) is what users run, and costs not
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rxstream.errors import QueryRejected
@@ -17,7 +19,7 @@ from rxstream.testing import FakeModel, Lab
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rxstream import Conversation, Event, RuntimeStats
+    from rxstream import Conversation, Event
     from rxstream.scheduling import Policy
 
     from .costs import Costs
@@ -64,8 +66,7 @@ class Found:
     seconds: float
     turns: list[Turn]
     rejected: int
-    stats: RuntimeStats
-    tokens: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, int]
     """Tokens that each tenant got."""
 
 
@@ -85,9 +86,10 @@ class Simulation:
         self.runtime = self.lab.runtime(model, policy=policy, **limits)
         self.clients: list[_Client] = []
         self.turns: list[Turn] = []
-        self.tokens: dict[str, int] = {}
+        self.tokens: Counter[str] = Counter()
         self.rejected = 0
-        self.warm = False
+        self.watching = False
+        self.ends = math.inf
 
     def add(self, count: int, kind: Kind, tenant: str | None = None, *, spread: float) -> None:
         """Clients with a conversation each; the first query comes within ``spread`` seconds."""
@@ -99,25 +101,26 @@ class Simulation:
             self.clients.append(client)
 
     def run(self, warmup: float, seconds: float) -> Found:
-        """Let them talk."""
-        self.lab.advance(warmup)
-        self.turns.clear()
-        self.tokens.clear()
-        self.rejected, self.warm = 0, True
-        began = self.lab.time
-        self.lab.advance(seconds)
-        for client in self.clients:
-            client.end()
-        found = Found(
-            self.lab.time - began, list(self.turns), self.rejected, self.runtime.stats(),
-            dict(self.tokens),
-        )  # fmt: skip
-        self.warm = False
-        for client in self.clients:
-            client.gone = True
+        """Let them talk; then nobody asks any more, and what runs comes to its end."""
+        lab = self.lab
+        self.ends = lab.time + warmup + seconds
+        lab.clock.submit_later(warmup, self._begin)
+        lab.clock.submit_later(warmup + seconds, self._end)
+        lab.advance(warmup + seconds)
         self.runtime.close()
         self.model.check()
-        return found
+        if lab.errors:
+            raise lab.errors[0]
+        return Found(seconds, self.turns, self.rejected, self.tokens)
+
+    def _begin(self) -> None:
+        self.tokens.clear()
+        self.rejected, self.watching = 0, True
+
+    def _end(self) -> None:
+        for client in self.clients:
+            client.end()
+        self.watching = False
 
 
 class _Client:
@@ -126,7 +129,6 @@ class _Client:
     ) -> None:
         self.simulation, self.chat, self.kind, self.tenant = simulation, chat, kind, tenant
         self.random = random.Random(seed)
-        self.gone = False
         self.asked: float | None = None
         """When the present query came, until it has a first token."""
         self.last = 0.0
@@ -140,7 +142,7 @@ class _Client:
         lab.clock.submit_later(seconds, lambda: action(due))
 
     def ask(self, due: float) -> None:
-        if self.gone:
+        if due >= self.simulation.ends:
             return
         draw, kind = self.random.randint, self.kind
         tokens = draw(*kind.tokens)
@@ -148,7 +150,7 @@ class _Client:
         try:
             it = self.chat.ask(query, sampling=Sampling(max_tokens=tokens), detach="keep")
         except QueryRejected:
-            self.simulation.rejected += 1
+            self.simulation.rejected += self.simulation.watching
             self.later(self.random.uniform(*RETRY), self.ask)
             return
         self.asked, self.gaps = due, []
@@ -157,8 +159,8 @@ class _Client:
     def on_next(self, event: Event) -> None:
         now = self.simulation.lab.time
         if event.kind == "token":
-            tokens = self.simulation.tokens
-            tokens[self.tenant] = tokens.get(self.tenant, 0) + 1
+            if self.simulation.watching:
+                self.simulation.tokens[self.tenant] += 1
             if self.asked is not None:
                 self.first, self.asked = now - self.asked, None
             else:
@@ -179,7 +181,7 @@ class _Client:
             self.note(Turn(self.kind, self.tenant, waited, (), None, whole=False))
 
     def note(self, turn: Turn) -> None:
-        if self.simulation.warm:
+        if self.simulation.watching:
             self.simulation.turns.append(turn)
 
 

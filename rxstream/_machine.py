@@ -133,6 +133,19 @@ class Machine(Answering):
         """Whether any query waits for the lease."""
         return bool(self.line)
 
+    # How far memory is behind
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds an answer has not been part of the memory. From any thread."""
+        oldest = self.memorizer.updating
+        return 0.0 if oldest is None else max(0.0, self.engine.now() - oldest.answered_at)
+
+    @property
+    def owed(self) -> int:
+        """Answers that are not part of the memory yet. Lock held."""
+        return sum(turn.phase > Phase.STARTED for turn in self.active)
+
     # From any thread
 
     def listen(self, turn: Turn, change: int, *, leave: bool = True) -> None:

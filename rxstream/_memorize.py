@@ -77,17 +77,6 @@ class Memorizer:
         self.persister = Persister(self, start.stored)
         self.restorer, self.rebaser = Restorer(self), Rebaser(self)
 
-    @property
-    def lag(self) -> float:
-        """For how many seconds an answer has not been part of the value. From any thread."""
-        oldest = self.updating
-        return 0.0 if oldest is None else max(0.0, self.engine.now() - oldest.answered_at)
-
-    @property
-    def owed(self) -> int:
-        """Answers that are not part of the value yet. Lock held."""
-        return len(self._queue) + (self.updating is not None)
-
     # Updates, lock held unless said otherwise
 
     def snapshot_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING
 
 from .scheduling import Greedy, Load
@@ -18,11 +17,10 @@ logger = logging.getLogger("rxstream")
 
 
 class Planner:
-    """The policy of a runtime, asked by one lane at a time."""
+    """The policy of a runtime."""
 
     def __init__(self, policy: Policy, now: Callable[[], float]) -> None:
         self.policy, self._now = policy, now
-        self._lock = threading.Lock()
 
     def plan(
         self,
@@ -49,13 +47,12 @@ class Planner:
             update_cost=costs[1],
             lag=lag,
         )
-        with self._lock:
-            try:
-                plan = self.policy.plan(load)
-                _check(load, plan)
-            except Exception:
-                logger.exception("the scheduling policy failed: everything that fits runs now")
-                plan = Greedy().plan(load)
+        try:
+            plan = self.policy.plan(load)
+            _check(load, plan)
+        except Exception:
+            logger.exception("the scheduling policy failed: everything that fits runs now")
+            plan = Greedy().plan(load)
         return (*_split(prefills, plan.prefills), *_split(updates, plan.updates))
 
 

@@ -173,7 +173,7 @@ class Turn:
     @property
     def lag(self) -> float:
         """For how many seconds its memory has owed an update."""
-        return self.machine.memorizer.lag
+        return self.machine.lag
 
     @property
     def size(self) -> int:

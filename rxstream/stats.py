@@ -136,8 +136,8 @@ def _memory(machine: Machine) -> MemoryStats:
             tenant=machine.tenant.name,
             version=memorizer.version,
             stored=memorizer.persister.stored,
-            lag=memorizer.owed,
-            lag_seconds=memorizer.lag,
+            lag=machine.owed,
+            lag_seconds=machine.lag,
             reader_lag=max((log.lag for log in logs if log is not None), default=0),
         )
 

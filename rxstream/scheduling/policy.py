@@ -96,7 +96,11 @@ class Plan:
 
 
 class Policy(Protocol):
-    """Chooses. Called by one lane at a time; must be quick and must not keep the load."""
+    """Chooses. Called on the decode lane; must be quick and must not keep the load.
+
+    A memory lane of its own asks about updates alone (``running``, ``free`` and ``prefills`` are 0
+    and empty), perhaps while the decode lane asks about prefills.
+    """
 
     def plan(self, load: Load) -> Plan:
         """The next iteration. Whatever it leaves out is shown again.

@@ -129,29 +129,25 @@ class Lab(Lanes):
         return steps
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: run all actions, and each timer when it is due.
-
-        Where calls cost time, what is left when time is up waits.
-        """
+        """Let time pass: run all actions, and each timer when it is due."""
         end = self.time + seconds
-        while self.time <= end:
-            if not self.step():
-                if not self._timers or self._timers[0][0] > end:
-                    break
-                self.time = max(self.time, self._timers[0][0])
-                self._fire()
-        self.time = max(self.time, end)
-
-    def _fire(self) -> None:
-        _, _, timer, lane = heapq.heappop(self._timers)
-        if timer.action is not None:
+        self.run()
+        while self._timers and self._timers[0][0] <= end:
+            due, _, timer, lane = heapq.heappop(self._timers)
+            if timer.action is None:
+                continue
+            self.time = max(self.time, due)
             lane.actions.append(timer.action)
+            self.run()
+        self.time = max(self.time, end)  # what calls cost may have taken longer
 
     def skip(self, seconds: float) -> None:
         """Let time pass while everything hangs: timers that are due wait for their lanes to run."""
         self.time += seconds
         while self._timers and self._timers[0][0] <= self.time:
-            self._fire()
+            _, _, timer, lane = heapq.heappop(self._timers)
+            if timer.action is not None:
+                lane.actions.append(timer.action)
 
     def add_timer(self, seconds: float, timer: _Timer, lane: VirtualLane) -> None:
         """For lanes."""
