@@ -47,6 +47,7 @@ from .memory import MemoryInfo, MemoryPersisted, PersistFailed, ShortTermMemory
 from .model import CompletedInteraction, DecodeRequest, ReactiveModel, Sampling, TokenDraft
 from .runtime import Runtime
 from .snapshot import Snapshot
+from .stats import BatchStats, MemoryStats, RuntimeStats, TenantStats
 from .store import LogRecord, Store
 from .stores import open_store
 from .stream import EventStream, bounded
@@ -54,6 +55,7 @@ from .stream import EventStream, bounded
 __all__ = [
     "Answer",
     "AnswerCompleted",
+    "BatchStats",
     "Cancelled",
     "CompletedInteraction",
     "Conversation",
@@ -70,6 +72,7 @@ __all__ = [
     "MemoryInfo",
     "MemoryPersisted",
     "MemorySkipped",
+    "MemoryStats",
     "MemoryUpdated",
     "MemoryUpdating",
     "Pending",
@@ -78,10 +81,12 @@ __all__ = [
     "ReactiveModel",
     "Rejected",
     "Runtime",
+    "RuntimeStats",
     "Sampling",
     "ShortTermMemory",
     "Snapshot",
     "Store",
+    "TenantStats",
     "Timeouts",
     "Token",
     "TokenDraft",

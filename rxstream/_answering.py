@@ -33,6 +33,7 @@ from .model import CompletedInteraction, DecodeRequest
 if TYPE_CHECKING:
     from ._engine import Engine
     from ._memorize import Memorizer
+    from ._tenants import Tenant
     from .model import TokenDraft
 
 
@@ -42,8 +43,9 @@ class Answering(Frame):
     name: str
     memorizer: Memorizer
 
-    def __init__(self, engine: Engine, run_id: str) -> None:
+    def __init__(self, engine: Engine, tenant: Tenant, run_id: str) -> None:
         super().__init__(engine, run_id)
+        self.tenant = tenant
         self.active: dict[Turn, None] = {}
         """The interactions that hold a lease, oldest first."""
         self.line = Line()
@@ -65,7 +67,7 @@ class Answering(Frame):
             if turn.phase is not Phase.QUEUED:
                 return None
             turn.phase = Phase.STARTED
-            self.engine.unreserve()
+            self.engine.tenants.unreserve(self.tenant)
             turn.started_at = self.engine.now()
             memory = self.memorizer
             turn.read_version = memory.version
@@ -186,7 +188,7 @@ class Answering(Frame):
         phase: Literal["queued", "generating"] = "generating"
         if turn.phase is Phase.QUEUED:
             phase = "queued"
-            self.engine.unreserve()
+            self.engine.tenants.unreserve(self.tenant)
             if not turn.leased:
                 self.line.remove(turn)
         event = Cancelled(
@@ -202,7 +204,7 @@ class Answering(Frame):
 
     def _fail(self, turn: Turn, error: Exception, stage: str) -> None:
         if turn.phase is Phase.QUEUED:
-            self.engine.unreserve()
+            self.engine.tenants.unreserve(self.tenant)
             if not turn.leased:
                 self.line.remove(turn)
         info = ErrorInfo.of(error)

@@ -1,4 +1,4 @@
-"""Batches of work: trying a batch, and then one by one; taking what a policy chose."""
+"""Batches of work: counting them; trying a batch, and then one by one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ._turn import Turn
-
 A = TypeVar("A")
 R = TypeVar("R")
+
+
+class Batches:
+    """Counts the calls of one kind and what was in them. Written by one lane."""
+
+    __slots__ = ("calls", "cost", "items", "largest")
+
+    def __init__(self) -> None:
+        self.calls = self.items = self.largest = 0
+        self.cost = 0.0
+        """Seconds for each unit of size, lately."""
+
+    def add(self, size: int) -> None:
+        self.calls += 1
+        self.items += size
+        if size > self.largest:
+            self.largest = size
+
+    def took(self, seconds: float, size: int) -> None:
+        """That a call on work of so much size lasted so long."""
+        weight = 0.25 if self.cost else 1.0
+        self.cost += weight * (seconds / size - self.cost)
 
 
 def batched(
@@ -30,9 +50,3 @@ def batched(
 def check_size(name: str, asked: Sequence[object], given: Sequence[object]) -> None:
     if len(asked) != len(given):
         raise RuntimeError(f"model.{name} returned {len(given)} results for {len(asked)} requests")
-
-
-def split(items: list[Turn], chosen: Sequence[int]) -> tuple[list[Turn], list[Turn]]:
-    taken = set(chosen)
-    rest = [item for i, item in enumerate(items) if i not in taken]
-    return [items[i] for i in chosen], rest

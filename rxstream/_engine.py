@@ -10,16 +10,17 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ._batches import batched, check_size, split
+from ._batches import Batches, batched, check_size
+from ._planning import Planner
 from ._turn import Phase, Turn
 from ._updates import Updates
 from .errors import ClosedError, ForkedRuntimeError
 from .lanes import SchedulerLane, refuse_to_wait
-from .scheduling import Greedy, Load, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._tenants import Tenants
     from .events import Event
     from .lanes import Lanes
     from .log import EventLog
@@ -39,20 +40,20 @@ class Engine:
         store: Store,
         lanes: Lanes,
         policy: Policy,
-        *,
-        max_queued: int,
+        tenants: Tenants,
     ) -> None:
-        self.model, self.store, self.lanes, self.policy = model, store, lanes, policy
+        self.model, self.store, self.lanes, self.tenants = model, store, lanes, tenants
         self.forked = False
         self.now = lanes.clock.now
+        self.planner = Planner(policy, self.now)
         self.time_ns: Callable[[], int] = time.time_ns
         if lanes.inline or isinstance(lanes.decode, SchedulerLane):
             self.time_ns = lambda: int(self.now() * 1e9)
         # Counted by the lanes
-        self.iterations = self.steps = self.tokens = self.prefills = 0
+        self.iterations = 0
+        self.steps, self.prefills = Batches(), Batches()
         self._shared_lane = lanes.memory is lanes.decode
         self._updates = Updates(self, shares_lane=self._shared_lane)
-        self._max_queued, self._queued = max_queued, 0
         self._lock = threading.Lock()
         # Handed over by other threads; the lanes move them to the lists below.
         self._admitted: deque[Turn] = deque()
@@ -83,31 +84,14 @@ class Engine:
             refuse_to_wait(*self.lanes.all(), what="opening a memory")
 
     @property
-    def updates(self) -> int:
-        """Batches of memory updates so far."""
+    def updates(self) -> Batches:
+        """Memory updates so far."""
         return self._updates.batches
-
-    @property
-    def queued(self) -> int:
-        """Queries waiting in all memories."""
-        return self._queued
 
     @property
     def decoding(self) -> int:
         """Decodings that are open now."""
         return len(self._running)
-
-    def reserve(self) -> bool:
-        """Admission: count one more queued query, unless there are too many."""
-        with self._lock:
-            if self._queued >= self._max_queued:
-                return False
-            self._queued += 1
-            return True
-
-    def unreserve(self) -> None:
-        with self._lock:
-            self._queued -= 1
 
     def admit(self, turn: Turn) -> None:
         """Prefill and decode it, batched with others."""
@@ -167,23 +151,27 @@ class Engine:
     def _iterate(self) -> None:
         self._kicked = False  # before looking: whatever comes from now on kicks again
         self.iterations += 1
-        while self._admitted:
-            self._waiting.append(self._admitted.popleft())
+        if self._admitted:
+            self._collect()
         runnable = self._runnable()
         if runnable:
             self._step(runnable)
-        if self._waiting or (self._shared_lane and self._updates):
-            self._plan()
-        if self._can_go_on():
+        free, took = self.model.max_batch - len(self._running), False
+        if (self._waiting and free > 0) or (self._shared_lane and self._updates):
+            took = self._carry_out(max(0, free))
+        if took or self._can_step():
             self.kick()
 
-    def _can_go_on(self) -> bool:
+    def _collect(self) -> None:
+        self._waiting = [turn for turn in self._waiting if turn.phase is Phase.QUEUED]
+        while self._admitted:
+            self._waiting.append(self._admitted.popleft())
+
+    def _can_step(self) -> bool:
         for turn in self._running:
             if not turn.parked:
                 return True
-        if self._waiting and len(self._running) < self.model.max_batch:
-            return True
-        return self._shared_lane and bool(self._updates.waiting)
+        return False
 
     def _runnable(self) -> list[Turn]:
         runnable = []
@@ -205,7 +193,6 @@ class Engine:
         self.kick()
 
     def _step(self, turns: list[Turn]) -> None:
-        self.steps += 1
         try:
             drafts = self.model.step([turn.decoding for turn in turns])
             check_size("step", turns, drafts)
@@ -215,7 +202,7 @@ class Engine:
                 turn.machine.fail(turn, error, "decode")
                 self._release(turn)
             return
-        self.tokens += len(drafts)
+        self.steps.add(len(drafts))
         for turn, draft in zip(turns, drafts, strict=True):
             try:
                 goes_on = turn.machine.advance(turn, draft)
@@ -227,6 +214,8 @@ class Engine:
 
     def _release(self, turn: Turn) -> None:
         self._running.remove(turn)
+        turn.tenant.decoding -= 1
+        _charge(turn)
         decoding, turn.decoding = turn.decoding, None
         self._finish(decoding)
 
@@ -236,36 +225,26 @@ class Engine:
         except Exception:
             logger.exception("the model failed to release a decoding")
 
-    def _plan(self) -> None:
+    def _carry_out(self, free: int) -> bool:
+        """What the policy chooses beside the step. False when it chose nothing."""
+        for turn in self._running:
+            _charge(turn)
         self._waiting = [turn for turn in self._waiting if turn.phase is Phase.QUEUED]
-        updates = self._updates.collect() if self._shared_lane else []
-        load = Load(
-            now=self.now(),
+        planned = self.planner.plan(
+            self._waiting,
+            self._updates.collect() if self._shared_lane else [],
             running=len(self._running),
-            free=max(0, self.model.max_batch - len(self._running)),
-            prefills=self._waiting,
-            updates=updates,
+            free=free,
+            lag=0.0 if self._shared_lane else self._updates.lag(),
+            costs=(self.prefills.cost, self.updates.cost),
         )
-        plan = self._planned(load)
-        prefills, self._waiting = split(self._waiting, plan.prefills)
+        prefills, self._waiting, updates, left = planned
         if prefills:
             self._prefill(prefills)
         if self._shared_lane:
-            chosen, self._updates.waiting = split(updates, plan.updates)
-            self._updates.run(chosen)
-
-    def _planned(self, load: Load) -> Plan:
-        try:
-            plan = self.policy.plan(load)
-            for chosen, known in ((plan.prefills, load.prefills), (plan.updates, load.updates)):
-                if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(len(known))):
-                    raise ValueError(f"the policy chose {list(chosen)} of {len(known)}")
-            if len(plan.prefills) > load.free:
-                raise ValueError(f"the policy chose {len(plan.prefills)}, {load.free} are free")
-            return plan
-        except Exception:
-            logger.exception("the scheduling policy failed: everything that fits runs now")
-            return Greedy().plan(load)
+            self._updates.waiting = left
+            self._updates.run(updates)
+        return bool(prefills or updates)
 
     def _prefill(self, turns: list[Turn]) -> None:
         begun = []
@@ -276,15 +255,25 @@ class Engine:
                 begun.append((turn, request))
         if not begun:
             return
-        self.prefills += 1
+        self.prefills.add(len(begun))
+        began = self.now()
         outcomes = batched("start", self.model.start, [request for _, request in begun])
+        self.prefills.took(self.now() - began, sum(turn.size for turn, _ in begun))
         for (turn, _), (decoding, error) in zip(begun, outcomes, strict=True):
             if error is not None:
                 turn.machine.fail(turn, error, "prefill")
             else:
                 # Over already? Then the next iteration releases it, on this lane like any other.
                 turn.decoding, turn.parked = decoding, False
+                turn.tenant.decoding += 1
+                turn.tenant.prefilled += turn.size
                 self._running.append(turn)
+
+
+def _charge(turn: Turn) -> None:
+    """Count the tokens that are new to its tenant."""
+    turn.tenant.tokens += turn.index - turn.charged
+    turn.charged = turn.index
 
 
 def _full_log(turn: Turn) -> EventLog[Event] | None:

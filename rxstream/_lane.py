@@ -44,7 +44,8 @@ class _State:
         self.order = itertools.count()
         self.idle = False
         self.closing = False
-        self.busy = 0.0
+        self.worked: tuple[float, float | None] = (0.0, None)
+        """Seconds in finished bursts, and when the present one began."""
         self.on_error = on_error
 
 
@@ -68,7 +69,8 @@ def _wait_for_work(state: _State) -> bool:
 def _run(state: _State) -> None:
     actions = state.actions
     while _wait_for_work(state):
-        began = time.monotonic()
+        before, began = state.worked[0], time.monotonic()
+        state.worked = before, began
         # Timers are looked at between bursts only; the clock lane has no bursts.
         while actions:
             action = actions.popleft()
@@ -81,7 +83,7 @@ def _run(state: _State) -> None:
                     logger.exception("error handler of a lane failed")
                 del error
             del action
-        state.busy += time.monotonic() - began
+        state.worked = before + time.monotonic() - began, None
 
 
 class Lane:
@@ -137,8 +139,9 @@ class Lane:
 
     @property
     def busy_seconds(self) -> float:
-        """Time spent in actions, in whole bursts."""
-        return self._state.busy
+        """Time spent in actions so far."""
+        before, began = self._state.worked
+        return before if began is None else before + time.monotonic() - began
 
     def close(self, timeout: float | None = None) -> bool:
         with self._state.wake:

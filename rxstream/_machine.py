@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._engine import Engine
     from ._line import Channel
     from ._memorize import Start
+    from ._tenants import Tenant
 
 Isolation = Literal["serial", "snapshot"]
 OnMemoryFailure = Literal["continue", "halt"]
@@ -35,9 +36,10 @@ class Machine(Answering):
         *,
         isolation: Isolation,
         on_memory_failure: OnMemoryFailure,
+        tenant: Tenant,
         run_id: str,
     ) -> None:
-        super().__init__(engine, run_id)
+        super().__init__(engine, tenant, run_id)
         self.name, self.isolation, self.on_memory_failure = name, isolation, on_memory_failure
         self.channels: dict[str, Channel] = {}
         self.halted = False
@@ -66,6 +68,7 @@ class Machine(Answering):
                 turn.phase = Phase.OVER
                 self.end(turn.log, refusal)
                 self.settle(partial(turn.promise.reject, refusal))
+                self.engine.tenants.count_rejected(self.tenant, refusal.reason)
                 return refusal
             if channel.busy == "switch":
                 for other in (*channel.pending, *self.active):
@@ -92,10 +95,12 @@ class Machine(Answering):
         if channel.busy == "reject" and (channel.pending or channel.active or self._leased):
             return QueryRejected("busy", f"conversation {channel.name!r} is busy")
         if channel.busy != "switch" and len(channel.pending) >= channel.max_pending:
-            return QueryRejected("queue_full", f"{channel.max_pending} queries are waiting")
-        if not self.engine.reserve():
-            return QueryRejected("queue_full", "the runtime's queue is full; try again later")
-        return None
+            return QueryRejected(
+                "queue_full",
+                f"conversation {channel.name!r} has {len(channel.pending)} queries waiting, and "
+                f"its max_pending is {channel.max_pending}; wait for some of the answers",
+            )
+        return self.engine.tenants.reserve(self.tenant)
 
     @property
     def _leased(self) -> bool:
@@ -127,6 +132,19 @@ class Machine(Answering):
     def has_waiting(self) -> bool:
         """Whether any query waits for the lease."""
         return bool(self.line)
+
+    # How far memory is behind
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds an answer has not been part of the memory. From any thread."""
+        oldest = self.memorizer.updating
+        return 0.0 if oldest is None else max(0.0, self.engine.now() - oldest.answered_at)
+
+    @property
+    def owed(self) -> int:
+        """Answers that are not part of the memory yet. Lock held."""
+        return sum(turn.phase > Phase.STARTED for turn in self.active)
 
     # From any thread
 

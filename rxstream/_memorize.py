@@ -124,7 +124,7 @@ class Memorizer:
         machine = self.machine
         self.updating = turn
         turn.phase, turn.base_version = Phase.UPDATING, self.version
-        turn.since = self.engine.now()
+        turn.since = turn.answered_at
         machine.emit(turn, MemoryUpdating(**machine.head(turn), base_version=self.version))
         machine.after(partial(self.engine.update, turn))
 

@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
     from ._line import Channel
     from ._machine import Machine
+    from ._tenants import Tenant
     from .events import Answer, Event
     from .lanes import Timer
     from .log import EventLog
     from .model import CompletedInteraction, Sampling
 
 Detach = Literal["cancel", "keep"]
+
+PIECE = 96
+"""What a prefill or an update costs beside its characters, in characters. Of the bundled model on
+one CPU thread: 2.8 ms + 0.029 ms a character for a prefill, 3.5 ms + 0.04 ms for an update."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,7 @@ class Turn:
         "asked_at",
         "base_version",
         "channel",
+        "charged",
         "committing",
         "completed",
         "context",
@@ -159,11 +165,22 @@ class Turn:
         # Of the decode lane alone
         self.decoding: Any = None
         self.parked = False
+        self.charged = 0
+
+    @property
+    def tenant(self) -> Tenant:
+        """Whose it is."""
+        return self.machine.tenant
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds its memory has owed an update."""
+        return self.machine.lag
 
     @property
     def size(self) -> int:
-        """How much work it is, for the scheduling policy."""
-        return len(self.query) + (len(self.answer.text) if self.answer is not None else 0)
+        """How much work its next step is, for the scheduling policy."""
+        return PIECE + len(self.query) + (len(self.answer.text) if self.answer is not None else 0)
 
     @property
     def inherited(self) -> bool:

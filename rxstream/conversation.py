@@ -95,8 +95,9 @@ class Conversation:
         when the last listener goes before the answer is complete. ``remember=False`` answers from
         memory and leaves it as it is.
 
-        Raises QueryRejected (``queue_full, busy, closed, duplicate, too_long, invalid, halted``);
-        with ``raise_on_reject=False`` the interaction's stream says so instead. Never waits.
+        Raises QueryRejected (``queue_full, tenant_full, busy, closed, duplicate, too_long, invalid,
+        halted``); with ``raise_on_reject=False`` the interaction's stream says so instead. Never
+        waits.
         """
         return self._start(
             query,

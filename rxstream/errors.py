@@ -32,7 +32,8 @@ class RxStreamError(Exception):
 class QueryRejected(RxStreamError):
     """A query was not accepted; nothing was run and no memory was touched.
 
-    ``reason`` is one of ``queue_full, busy, closed, duplicate, too_long, invalid, halted``.
+    ``reason`` is one of ``queue_full`` (conversation or runtime: try later), ``tenant_full`` (the
+    tenant has too many queries waiting), ``busy, closed, duplicate, too_long, invalid, halted``.
     """
 
     def __init__(self, reason: str, message: str = "") -> None:

@@ -210,6 +210,13 @@ class Lanes:
         """All of them."""
         return self.decode, self.memory, self.io, self.clock
 
+    def busy(self) -> dict[str, float]:
+        """Seconds that each lane with a thread has worked."""
+        lanes = {"decode": self.decode, "memory": self.memory, "io": self.io, "clock": self.clock}
+        if self.memory is self.decode:
+            del lanes["memory"]
+        return {name: lane.busy_seconds for name, lane in lanes.items() if isinstance(lane, Lane)}
+
     def run(self) -> object:
         """For lanes without threads: work until nothing is left. Else nothing."""
         return self._advance() if self._advance is not None else None

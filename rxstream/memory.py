@@ -57,6 +57,11 @@ class ShortTermMemory(EventStream[MemoryInfo], abc.ObserverBase["Snapshot"], Gen
         return self._machine.name
 
     @property
+    def tenant(self) -> str:
+        """Whose it is, for fair shares and limits."""
+        return self._machine.tenant.name
+
+    @property
     def value(self) -> M:
         """The current value. It never changes; the next version is another value."""
         return cast("M", self._machine.memorizer.value)

@@ -18,11 +18,13 @@ from ._machine import Isolation, Machine, OnMemoryFailure
 from ._memorize import Durability, OnConflict
 from ._open import open_memory
 from ._promise import Pending
+from ._tenants import Tenants
 from .errors import ClosedError, VersionConflict
 from .lanes import Lanes, call, refuse_to_wait
 from .memory import ShortTermMemory
-from .scheduling import Greedy, Policy
+from .scheduling import Fair, Policy
 from .snapshot import Snapshot, read_file
+from .stats import RuntimeStats, collect
 from .stores import open_store
 from .stores.memory import MemoryStore
 from .stores.rules import check_key
@@ -58,6 +60,7 @@ class Runtime(Generic[M]):
         durability: Durability = "async",
         policy: Policy | None = None,
         max_queued: int = 1024,
+        max_queued_per_tenant: int | None = None,
         grace: float | None = 30.0,
         lanes: Lanes | None = None,
     ) -> None:
@@ -67,8 +70,10 @@ class Runtime(Generic[M]):
         ``durability`` says when a version is stored; the interaction log is always written first,
         so that no setting loses what was acknowledged. ``sync``: before ``MemoryUpdated``.
         ``async``: in the background, only the newest. ``close``: on ``flush`` and at the end.
-        ``policy`` orders the work, ``max_queued`` bounds the queries waiting in all memories,
-        ``grace`` bounds closing. ``lanes`` are for tests (see ``rxstream.testing.Lab``).
+        ``policy`` orders the work (default: ``rxstream.scheduling.Fair()``). ``max_queued`` bounds
+        the queries waiting in all memories, ``max_queued_per_tenant`` (a quarter of that) those of
+        one tenant; beyond, queries are rejected as ``queue_full`` and ``tenant_full``. ``grace``
+        bounds closing. ``lanes`` are for tests (see ``rxstream.testing.Lab``).
 
         Raises StoreUnavailable, ValueError.
         """
@@ -77,12 +82,13 @@ class Runtime(Generic[M]):
             raise ValueError(f"durability must be one of {known}, not {durability!r}")
         if model.max_batch < 1:
             raise ValueError(f"the model's max_batch must be >= 1, not {model.max_batch}")
+        tenants = Tenants(max_queued, max_queued_per_tenant)
         owns = store is None or isinstance(store, str)
         opened = MemoryStore() if store is None else open_store(store)
         on_error = OnLaneError()
         if lanes is None:
             lanes = Lanes.threads(thread_safe=model.thread_safe, on_error=on_error)
-        engine = Engine(model, opened, lanes, policy or Greedy(), max_queued=max_queued)
+        engine = Engine(model, opened, lanes, policy or Fair(), tenants)
         self._durability: Durability = durability
         self._grace = grace
         self._core = core = Core(engine, owns)
@@ -106,6 +112,7 @@ class Runtime(Generic[M]):
         name: str,
         *,
         snapshot: Snapshot | str | os.PathLike[str] | None = None,
+        tenant: str | None = None,
         durability: Durability | None = None,
         isolation: Isolation | None = None,
         on_memory_failure: OnMemoryFailure | None = None,
@@ -115,6 +122,8 @@ class Runtime(Generic[M]):
 
         What the log has beyond the stored version is folded in first. ``snapshot`` (a file or a
         Snapshot) is what a memory begins with that the store does not know: a system prompt.
+        ``tenant`` is whose it is: tenants share the model fairly and have queue limits of their
+        own. By default a memory is a tenant by itself, of the same name.
         ``isolation="serial"`` (default) lets one interaction run at a time; with ``"snapshot"``
         conversations are answered beside each other, and their updates follow one another.
         ``on_memory_failure="halt"`` refuses queries after a failed update until ``resume()``.
@@ -128,7 +137,10 @@ class Runtime(Generic[M]):
         engine = self._core.engine
         engine.check()
         check_key(name)
+        if tenant is not None:
+            check_key(tenant)
         asked = {
+            "tenant": tenant,
             "durability": durability,
             "isolation": isolation,
             "on_memory_failure": on_memory_failure,
@@ -189,10 +201,12 @@ class Runtime(Generic[M]):
             durability=asked["durability"] or self._durability,
             on_conflict=asked["on_conflict"] or "fail",
         )
+        tenants = core.engine.tenants
         machine = Machine(
             name,
             core.engine,
             start,
+            tenant=tenants.join(asked["tenant"] or name),
             isolation=asked["isolation"] or "serial",
             on_memory_failure=asked["on_memory_failure"] or "continue",
             run_id=secrets.token_hex(6),
@@ -200,6 +214,7 @@ class Runtime(Generic[M]):
         memory = ShortTermMemory(self, machine)
         with core.lock:
             if core.closing:
+                tenants.leave(machine.tenant)
                 raise ClosedError("the runtime is closed")
             core.machines[name] = machine
             self._memories[name] = memory
@@ -213,7 +228,10 @@ class Runtime(Generic[M]):
         engine = self._core.engine
         check_key(name)
         engine.may_open()
-        asked = _made(memory)
+        machine = memory._machine
+        asked = _made(machine)
+        if machine.tenant.name == machine.name:
+            asked["tenant"] = None  # a tenant by itself, as the new one will be
         if self._claim(name) is not None:
             raise VersionConflict(name, None, self._memories[name].version)
         try:
@@ -246,28 +264,20 @@ class Runtime(Generic[M]):
         finally:
             with core.lock:
                 core.machines.pop(name, None)
+            core.engine.tenants.leave(memory._machine.tenant)
             self._unclaim(name)
 
     # Watching and closing
 
-    def stats(self) -> dict[str, Any]:
-        """Counters for people who look what it is doing; not an interface for programs."""
+    def stats(self) -> RuntimeStats:
+        """What the runtime is doing: counters, queues, lags. From any thread, also a lane's.
+
+        Takes each memory's lock for a moment, a few microseconds for each open memory.
+        """
         core = self._core
         with core.lock:
-            machines = dict(core.machines)
-        return {
-            "iterations": core.engine.iterations,
-            "steps": core.engine.steps,
-            "tokens": core.engine.tokens,
-            "prefills": core.engine.prefills,
-            "updates": core.engine.updates,
-            "queued": core.engine.queued,
-            "decoding": core.engine.decoding,
-            "memories": {
-                name: {"version": m.memorizer.version, "stored": m.memorizer.persister.stored}
-                for name, m in machines.items()
-            },
-        }
+            machines = list(core.machines.values())
+        return collect(core.engine, machines)
 
     def close(self, *, grace: float | None = None, drain: bool = False) -> bool:
         """Refuse queries, end what runs, store what is unstored, stop the lanes. Idempotent.
@@ -327,9 +337,9 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _made(memory: ShortTermMemory[Any]) -> dict[str, Any]:
-    machine = memory._machine
+def _made(machine: Machine) -> dict[str, Any]:
     return {
+        "tenant": machine.tenant.name,
         "durability": machine.memorizer.durability,
         "isolation": machine.isolation,
         "on_memory_failure": machine.on_memory_failure,
@@ -338,7 +348,7 @@ def _made(memory: ShortTermMemory[Any]) -> dict[str, Any]:
 
 
 def _same(memory: ShortTermMemory[M], asked: dict[str, Any]) -> ShortTermMemory[M]:
-    made = _made(memory)
+    made = _made(memory._machine)
     for option, value in asked.items():
         if value is not None and value != made[option]:
             raise ValueError(

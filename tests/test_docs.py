@@ -73,7 +73,11 @@ def exported(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["rxstream", "rxstream.operators", "rxstream.errors", "rxstream.testing"]
+    "module",
+    [
+        "rxstream",
+        *(f"rxstream.{name}" for name in ("operators", "scheduling", "errors", "testing")),
+    ],
 )
 def test_the_names_on_the_page_are_those_of_the_code(module: str) -> None:
     sections = re.split(r"^## ", (DOCS / "api.md").read_text(), flags=re.M)

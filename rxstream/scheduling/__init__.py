@@ -2,8 +2,10 @@
 
 A policy is a plain object without threads or clocks. The decode lane shows it what is waiting and
 carries out the plan, one iteration at a time; the same policy runs under a virtual clock in tests.
+A memory lane of its own asks the same policy which updates it computes next.
 """
 
-from .policy import Budgeted, Greedy, Load, Plan, Policy, Work
+from .fair import Fair
+from .policy import Budgeted, Greedy, Load, Plan, Policy, Tenant, Work
 
-__all__ = ["Budgeted", "Greedy", "Load", "Plan", "Policy", "Work"]
+__all__ = ["Budgeted", "Fair", "Greedy", "Load", "Plan", "Policy", "Tenant", "Work"]

@@ -304,7 +304,7 @@ def test_admission(setup):
     s.lab.run()
     s.chat.ask("4")
     s.lab.run()
-    assert s.runtime.stats()["queued"] == 0
+    assert s.runtime.stats().queued == 0
 
 
 def test_closed(setup):

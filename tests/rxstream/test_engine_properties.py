@@ -22,6 +22,7 @@ from rxstream.events import (
     Token,
 )
 from rxstream.grammar import GrammarChecker
+from rxstream.scheduling import Budgeted, Fair, Greedy
 from rxstream.snapshot import Snapshot
 from rxstream.stores.memory import MemoryStore
 from rxstream.testing import FakeModel, Lab, Recorder
@@ -92,10 +93,11 @@ class Engine(RuleBasedStateMachine):
         busy=st.tuples(*[st.integers(0, 11)] * 3),
         halt=st.sampled_from(["continue", "continue", "halt"]),
         max_batch=st.integers(1, 3),
+        policy=st.sampled_from([Fair, Budgeted, Greedy]),
     )
-    def begin(self, seed, memory_lane, durability, isolation, busy, halt, max_batch):
+    def begin(self, seed, memory_lane, durability, isolation, busy, halt, max_batch, policy):
         self.random = random.Random(seed)
-        self.memory_lane, self.max_batch = memory_lane, max_batch
+        self.memory_lane, self.max_batch, self.policy = memory_lane, max_batch, policy
         self.options = {
             "durability": durability,
             "isolation": isolation,
@@ -111,7 +113,7 @@ class Engine(RuleBasedStateMachine):
     def boot(self):
         self.lab = Lab(memory_lane=self.memory_lane, choose=lambda n: self.random.randrange(n))
         self.model = FakeModel(max_batch=self.max_batch, thread_safe=self.memory_lane)
-        self.runtime: Runtime = self.lab.runtime(self.model, store=self.store)
+        self.runtime: Runtime = self.lab.runtime(self.model, store=self.store, policy=self.policy())
         self.memory = self.runtime.memory("m", **self.options)
         self.checker = GrammarChecker(whole=True, serial=self.options["isolation"] == "serial")
         self.events = Recorder(self.memory.events)

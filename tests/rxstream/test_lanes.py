@@ -1,10 +1,9 @@
-"""Lanes and scheduling policies."""
+"""Lanes: threads that own a kind of work."""
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +12,6 @@ from reactivex.scheduler import CurrentThreadScheduler, VirtualTimeScheduler
 from rxstream._promise import Pending
 from rxstream.errors import BackpressureDeadlock, ClosedError
 from rxstream.lanes import Lane, SchedulerLane, call
-from rxstream.scheduling import Budgeted, Greedy, Load
 from rxstream.testing import HandClock
 
 
@@ -173,53 +171,3 @@ async def test_pending_on_a_loop():
         pending.result()
     threading.Thread(target=pending.resolve, args=(7,)).start()
     assert await pending == 7 == await pending == pending.result()
-
-
-# Policies
-
-
-@dataclass
-class Item:
-    since: float = 0.0
-    size: int = 10
-    inherited: bool = False
-
-
-def load(prefills=0, updates=(), running=0, free=8, now=0.0):
-    return Load(
-        now=now,
-        running=running,
-        free=free,
-        prefills=[Item() for _ in range(prefills)],
-        updates=list(updates),
-    )
-
-
-def test_greedy():
-    plan = Greedy().plan(load(prefills=12, updates=[Item()] * 5, running=3))
-    assert list(plan.prefills) == list(range(8)) and list(plan.updates) == list(range(5))
-    plan = Greedy(max_prefills=2, max_updates=1).plan(load(prefills=12, updates=[Item()] * 5))
-    assert list(plan.prefills) == [0, 1] and list(plan.updates) == [0]
-    plan = Greedy().plan(load(prefills=3, free=0))
-    assert not list(plan.prefills) and not list(plan.updates)
-
-
-def test_budgeted_takes_all_when_nothing_decodes():
-    policy = Budgeted(prefill_size=10, update_size=10)
-    plan = policy.plan(load(prefills=4, updates=[Item()] * 4))
-    assert len(plan.prefills) == 4 and len(plan.updates) == 4
-
-
-def test_budgeted_bounds_work_beside_decoding():
-    policy = Budgeted(prefill_size=25, update_size=5)
-    plan = policy.plan(load(prefills=4, updates=[Item()] * 4, running=1))
-    assert list(plan.prefills) == [0, 1]
-    assert list(plan.updates) == [0], "the first always fits"
-
-
-def test_budgeted_prefers_who_is_waited_for_and_ages():
-    policy = Budgeted(update_size=10, max_lag=1.0)
-    updates = [Item(since=0.1), Item(since=0.2, inherited=True), Item(since=0.0)]
-    assert list(policy.plan(load(updates=updates, running=1, now=0.5)).updates) == [1]
-    assert list(policy.plan(load(updates=updates, running=1, now=1.05)).updates) == [1, 2]
-    assert list(policy.plan(load(updates=updates, running=1, now=2.0)).updates) == [1, 2, 0]

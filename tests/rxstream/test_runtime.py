@@ -272,7 +272,7 @@ def test_batches_across_memories(model):
         assert [it.result(30).text for it in its] == [f"hello {i} #0" for i in range(20)]
         stats = runtime.stats()
     assert max(size for method, size in model.batches if method == "step") == model.max_batch
-    assert stats["tokens"] == 80 and stats["memories"]["m3"]["version"] >= 0
+    assert stats.tokens == 80 and stats.memories["m3"].version >= 0
 
 
 def test_a_thread_safe_model_updates_beside_decoding():
