@@ -105,11 +105,14 @@ class Engine:
     def kick(self) -> None:
         """Make the decode lane look again. A redundant kick costs one empty iteration."""
         if not self._kicked:
-            self._kicked = True
             try:  # once for each token: `suppress` would cost as much as the rest
+                self._kicked = True
                 self.lanes.decode.submit(self._iterate)
             except ClosedError:
                 pass
+            except BaseException:  # a Ctrl-C between the two: nobody would ever kick again
+                self._kicked = False
+                raise
 
     def look(self) -> None:
         """A last ``kick`` before the lanes close, which cannot be redundant.

@@ -39,6 +39,21 @@ def model():
     model.check()
 
 
+def test_a_ctrl_c_while_the_lane_is_called_does_not_stop_the_lane_for_ever(model, monkeypatch):
+    with Runtime(model) as runtime:
+        chat = runtime.memory("m").conversation()
+        lane = runtime._core.engine.lanes.decode
+        with monkeypatch.context() as patch:
+
+            def interrupted(action):
+                raise KeyboardInterrupt
+
+            patch.setattr(lane, "submit", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                chat.ask("one")
+        assert chat.ask("two").result(timeout=30).text == "two #1"
+
+
 # The five lines
 
 
