@@ -82,6 +82,9 @@ class Machine(Answering):
             self.line.add(turn)
             self._arm(turn)
             self.dispatch()
+            if not turn.leased:
+                # Whoever holds the lease may have been interrupted before it called the lane.
+                self.after(self.engine.kick)
         return None
 
     def _refusal(self, turn: Turn) -> QueryRejected | None:
