@@ -180,6 +180,20 @@ def test_abort_update(lab):
     assert [r.remembered for r in lab.store.log("m")] == [False], "a redo must not bring it back"
 
 
+def test_abort_update_after_the_record_was_written():
+    lab = Room(memory_lane=True)
+    it = lab.bring("updating")
+    while lab.lab.io.actions:
+        lab.lab.io.actions.popleft()()
+    assert it.result().text == "one two #0", "acknowledged"
+    assert lab.memory.abort_update() is True
+    lab.lab.run()
+    assert [r.remembered for r in lab.store.log("m")] == [False]
+    lab.close()
+    with Runtime(FakeModel(), store=lab.store) as again:
+        assert again.memory("m").value == ()
+
+
 def test_late_commit_is_put_back():
     """An update that timed out while the store was writing it does not stay in the store."""
     lab = Room(durability="sync")

@@ -17,6 +17,8 @@ from rxstream.lanes import Lanes
 from rxstream.stores.memory import MemoryStore
 from rxstream.testing import FakeModel, HandClock, Pause, Recorder
 
+from .room import Room
+
 WINDOWS = {
     "start": "QS",
     "start:after": "QS",
@@ -167,6 +169,31 @@ def test_in_every_window(window, action, thread_safe, other):
     assert store.head("m") == (memory.version or None)
     with Runtime(FakeModel(), store=store) as again:
         assert again.memory("m").value == value, "what was told is what is kept"
+
+
+@pytest.mark.parametrize("action", ["cancel", "stop", "timeout"])
+def test_the_last_step_has_returned_when_somebody_else_ends_it(action) -> None:
+    """The end of the answer is on its way; whoever comes second must do nothing."""
+    room = Room()
+    it = room.chat.ask("one two", timeouts=Timeouts(answer=5))
+    advance = room.memory._machine.advance
+
+    def late(turn, draft):
+        if draft.finish == "eos" and turn.id == it.id:
+            if action == "timeout":
+                room.lab.skip(5)
+                room.fire()
+            else:
+                assert getattr(it, action)() is True
+        return advance(turn, draft)
+
+    room.memory._machine.advance = late
+    room.lab.run()
+    later = room.chat.ask("next")
+    room.lab.run()
+    assert room.word(it) == "QSTTT" + {"cancel": "C", "stop": "AUD", "timeout": "F"}[action]
+    assert room.word(later)[-1] == "D" and room.memory.version == (2 if action == "stop" else 1)
+    room.close()
 
 
 def spelled(events, it):

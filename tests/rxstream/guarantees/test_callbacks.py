@@ -118,6 +118,15 @@ def test_g12_the_probe_notices_a_lock(probe) -> None:
     assert "rxstream._frame" in probe.under.pop()[1][0]
 
 
+def test_g12_no_lock_is_held_while_the_events_of_an_answer_are_told(probe) -> None:
+    lab = Lab()
+    runtime = lab.runtime(FakeModel())
+    probe.subscribe("interaction", runtime.memory("m").conversation().ask("one two"))
+    lab.run()
+    assert probe.calls == {"interaction.on_next": 8, "interaction.on_completed": 1}
+    runtime.close()
+
+
 class Setup:
     def __init__(self, probe, lanes=None, **options):
         self.probe, self.model, self.store = probe, FakeModel(max_batch=3), MemoryStore()

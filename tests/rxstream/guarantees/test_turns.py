@@ -54,6 +54,18 @@ def test_g3_no_other_interaction_acts_between_start_and_end(seed, memory_lane) -
     room.close()
 
 
+def test_g3_a_query_that_comes_during_an_update_waits_for_its_end() -> None:
+    room = Room()
+    first = room.bring("updating")
+    second = room.memory.conversation("other").ask("second")
+    while not first.is_over:
+        assert room.word(second) == "Q"
+        assert room.lab.step()
+    room.lab.run()
+    assert room.word(second).endswith("D") and second.answer.read_version == 1
+    room.close()
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("method", ["encode", "attend"])
 def test_g3_nobody_starts_while_memory_is_being_updated(method, after) -> None:
@@ -100,6 +112,18 @@ def test_g3_with_snapshot_isolation_answers_overlap_and_updates_exclude_each_oth
         assert opened[0] == "U" and closed[0] in "DE" and opened[1] == closed[1]
     changes_of_speaker = sum(a[1] != b[1] for a, b in itertools.pairwise(letters))
     assert changes_of_speaker > 40, "answers overlap"
+    room.close()
+
+
+def test_g3_with_snapshot_isolation_a_restore_waits_for_all_who_run() -> None:
+    room = Room(memory={"isolation": "snapshot"})
+    snapshot = room.memory.snapshot()
+    its = [room.memory.conversation(name).ask("long 5") for name in "ab"]
+    room.lab.run(3)
+    done = room.memory.restore(snapshot)
+    while not done.done:
+        assert room.lab.step()
+    assert all(it.is_over for it in its)
     room.close()
 
 
