@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ._promise import Pending
-from .errors import ClosedError, VersionConflict
+from .errors import ClosedError, StoreUnavailable, VersionConflict
 from .events import ErrorInfo
 from .log import EventLog
 
@@ -67,6 +67,7 @@ class Persister:
         self._tries = 0
         self._timer: Timer | None = None
         self._waiting: list[tuple[int, Pending[int]]] = []
+        self._in_doubt: Snapshot | None = None
         self.changes.append(self.info())
 
     def info(self) -> MemoryInfo:
@@ -102,6 +103,30 @@ class Persister:
         # Hashes all tensors, unless the store did: here, since later would be under the lock, for
         # which the decode lane waits at every token.
         _ = snapshot.digest
+
+    def _commit_once(self, snapshot: Snapshot) -> Snapshot:
+        """``commit``; returns what the store holds then.
+
+        A store that was lost after it had stored a version, before it said so, has a version of
+        ours that we do not know of. That is no conflict.
+        """
+        try:
+            self.commit(snapshot)
+        except StoreUnavailable:
+            self._in_doubt = snapshot
+            raise
+        except VersionConflict as conflict:
+            ours = self._in_doubt
+            if ours is None or conflict.found != ours.version:
+                raise
+            store = self._engine.store
+            if store.info(ours.memory_id, ours.version).digest != ours.digest:
+                raise
+            if ours.version >= snapshot.version:
+                return ours
+            store.commit(snapshot, expect=ours.version)
+        self._in_doubt = None
+        return snapshot
 
     def flush(self) -> Pending[int | None]:
         """Takes the lock. Done when the store holds the version that is current now."""
@@ -150,7 +175,7 @@ class Persister:
         """On the io lane."""
         try:
             snapshot = make()
-            self.commit(snapshot)
+            snapshot = self._commit_once(snapshot)
         except Exception as exc:
             self._failed(exc)
             return

@@ -83,8 +83,10 @@ class Snapshot:
         except (OverflowError, OSError, ValueError) as exc:
             raise ValueError(f"created_at is out of range: {self.created_at}") from exc
         object.__setattr__(self, "created_at", moment.timestamp())
+        described = _metadata.describe(self)
+        object.__setattr__(self, "_described", described)
         for name, text in [
-            *_metadata.describe(self).items(),
+            *described.items(),
             *(("applied_keys", key) for key in self.applied_keys),
         ]:
             if not _is_utf8(name) or not _is_utf8(text):
@@ -98,10 +100,19 @@ class Snapshot:
         """
         # Not functools.cached_property: its lock, in Python 3.11, would be inherited by a fork.
         cached = self.__dict__.get("_digest")
-        if cached is None:
-            cached = _metadata.digest(_parse_state(self.state), _metadata.describe(self))
-            object.__setattr__(self, "_digest", cached)
-        return str(cached)
+        return str(cached) if cached is not None else _digest(self, _parse_state(self.state))
+
+
+def _described(snapshot: Snapshot) -> dict[str, str]:
+    """All metadata but the digest; made once, since every use of a snapshot needs it."""
+    described: dict[str, str] = snapshot.__dict__["_described"]
+    return described
+
+
+def _digest(snapshot: Snapshot, file: tensorfile.TensorFile) -> str:
+    digest = _metadata.digest(file, _described(snapshot))
+    object.__setattr__(snapshot, "_digest", digest)
+    return digest
 
 
 def pack(snapshot: Snapshot) -> bytes:
@@ -111,9 +122,8 @@ def pack(snapshot: Snapshot) -> bytes:
     ``SnapshotError`` when the metadata is too long to be read back (1 MiB).
     """
     file = _parse_state(snapshot.state)
-    data = tensorfile.build(
-        file.tensors, {**_metadata.describe(snapshot), "digest": snapshot.digest}, file.body
-    )
+    digest = snapshot.__dict__.get("_digest") or _digest(snapshot, file)
+    data = tensorfile.build(file.tensors, {**_described(snapshot), "digest": digest}, file.body)
     header = struct.unpack_from("<Q", data)[0]
     if header > tensorfile.MAX_HEADER_BYTES:
         raise SnapshotError(
@@ -152,7 +162,7 @@ def unpack(data: bytes, *, fingerprint: str | None = None) -> Snapshot:
             "match its contents; get a fresh copy or load an older version"
         )
     snapshot = _restore(found, tensorfile.build(file.tensors, None, file.body))
-    if _metadata.describe(snapshot) == found:  # a newer writer's is another one when packed here
+    if _described(snapshot) == found:  # a newer writer's is another one when packed here
         object.__setattr__(snapshot, "_digest", recorded)
     if fingerprint is not None and snapshot.fingerprint != fingerprint:
         raise SnapshotIncompatible(
@@ -204,7 +214,7 @@ def _restore(found: dict[str, str], state: bytes) -> Snapshot:
     try:
         snapshot = Snapshot(**_metadata.parse(found), state=state)
         # What is read must be written again to the same bytes, or the digest would change with it.
-        written = _metadata.describe(snapshot) | {"format_version": found["format_version"]}
+        written = _described(snapshot) | {"format_version": found["format_version"]}
         written["min_reader"] = found["min_reader"]
         if written != found:
             raise ValueError("a field is not written in its one form")

@@ -7,6 +7,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from rxstream.errors import StoreCorrupt
 from rxstream.stores.frames import DamagedFrame, frame, frames
 from rxstream.stores.records import StoredRecord
 from rxstream.stores.rows import UNREADABLE, Meta, unreadable
@@ -95,7 +96,7 @@ class DirectoryMemory:
         try:
             journal = self._open()
         except FileNotFoundError:
-            if self._identity:
+            if self._identity or any(self.folder.glob(f"v*{_SUFFIX}")):
                 raise damaged_memory(self._key, "its journal is missing") from None
             return
         with journal:
@@ -142,12 +143,13 @@ class DirectoryMemory:
     def apply(self, changes: Buffered) -> None:
         """Bring a transaction to the disk: version files, then the journal, then what goes."""
         files.make_folder(self.folder)
-        written: list[Path] = []
+        if not self._identity:  # before any version file: one without a journal is damage
+            files.replace(self.folder / JOURNAL, self._head())
+            self.follow()
         try:
             for version, (_, packed) in changes.added.items():
-                written.append(self._file(version))
-                files.replace(written[-1], packed)
-            if not self._identity or changes.dropped:
+                files.replace(self._file(version), packed)
+            if changes.dropped:
                 self._rewrite(changes)
             else:
                 content = _content(
@@ -158,9 +160,12 @@ class DirectoryMemory:
                 )
                 files.append(self.folder / JOURNAL, self._position, frame(content))
         except OSError:
-            for path in written:
-                if path.name not in {self._file(version).name for version in self._infos}:
-                    files.remove(path)
+            # A failed call may have taken effect. What the journal says now decides.
+            with suppress(OSError, StoreCorrupt):
+                self._forget()
+                self.follow()
+                for version in changes.added.keys() - self._infos.keys():
+                    files.remove(self._file(version))
             raise
         for version in changes.removed:
             files.remove(self._file(version))
@@ -170,9 +175,8 @@ class DirectoryMemory:
         """A new journal without what was dropped, so that deleted text is not on the disk."""
         infos = {v: info for v, info in self._infos.items() if v not in changes.removed}
         infos |= {version: info for version, (info, _) in changes.added.items()}
-        head = {**FORMAT, "memory": self._key, "identity": secrets.token_hex(8)}
         parts = [
-            frame(head),
+            self._head(),
             frame(_content(changes.meta(), add=infos.items(), remove=(), put=())),
         ]
         first = changes.dropped + 1
@@ -183,6 +187,9 @@ class DirectoryMemory:
                 for row in changes.records(start, 256)
             ]
         files.replace(self.folder / JOURNAL, b"".join(parts))
+
+    def _head(self) -> bytes:
+        return frame({**FORMAT, "memory": self._key, "identity": secrets.token_hex(8)})
 
     def sweep(self) -> None:
         """Remove files that a killed writer left. With the lock held and after ``follow``."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import secrets
 import struct
+import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,13 +77,15 @@ class Document:
             "revision": secrets.token_bytes(8),  # or equal documents would have equal tags
         }
         packed = pack(content)
-        return packed
+        return zlib.crc32(packed).to_bytes(4, "little") + packed
 
     @classmethod
     def unpack(cls, key: str, packed: bytes) -> Document:
         """Raises ``StoreCorrupt``."""
         try:
-            content = msgpack.unpackb(packed)
+            if zlib.crc32(packed[4:]).to_bytes(4, "little") != packed[:4]:
+                raise ValueError("its checksum does not match")
+            content = msgpack.unpackb(packed[4:])
             if (content["format"], content["version"]) != ("rxstream.memory", 1):
                 raise ValueError("another format; upgrade rxstream")
             if content["memory"] != key:

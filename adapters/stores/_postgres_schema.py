@@ -20,7 +20,8 @@ MIGRATIONS = (
         log_start BIGINT NOT NULL DEFAULT 1,
         last_seq BIGINT NOT NULL DEFAULT 0,
         expires_at DOUBLE PRECISION,
-        extras BYTEA
+        extras BYTEA,
+        checksum BIGINT
     );
     CREATE INDEX expiring ON memories (expires_at) WHERE expires_at IS NOT NULL;
     CREATE TABLE versions (

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Execute = Callable[[str, Sequence[Any]], Sequence[Sequence[Any]]]
     """Runs a statement with ``?`` for values and returns all its rows."""
 
-_META = "head, deleted, log_start, last_seq, expires_at, extras"
+_META = "head, deleted, log_start, last_seq, expires_at, extras, checksum"
 
 
 class SqlRows:
@@ -38,13 +38,20 @@ class SqlRows:
         self._meta = self._checked(*found[0][2:]) if found else Meta()
 
     def _checked(
-        self, head: Any, deleted: Any, log_start: Any, last_seq: Any, expires_at: Any, extras: Any
+        self,
+        head: Any,
+        deleted: Any,
+        log_start: Any,
+        last_seq: Any,
+        expires_at: Any,
+        extras: Any,
+        checksum: Any,
     ) -> Meta:
         numbers = [0 if head is None else head, deleted, log_start, last_seq]
         if not all(type(number) is int for number in numbers):
             raise damaged_memory(self._key, "its numbers are none")
         try:
-            return Meta(
+            meta = Meta(
                 head=head,
                 deleted=bool(deleted),
                 log_start=log_start,
@@ -53,6 +60,9 @@ class SqlRows:
             ).with_extras(None if extras is None else bytes(extras))
         except UNREADABLE as exc:
             raise damaged_memory(self._key, unreadable(exc)) from exc
+        if checksum not in (None, meta.checksum()):  # rows of an older release have none
+            raise damaged_memory(self._key, "its bookkeeping does not match its checksum")
+        return meta
 
     def meta(self) -> Meta:
         return self._meta
@@ -60,7 +70,7 @@ class SqlRows:
     def save(self, meta: Meta) -> None:
         self._execute(
             "UPDATE memories SET head = ?, deleted = ?, log_start = ?, last_seq = ?, "
-            "expires_at = ?, extras = ? WHERE id = ?",
+            "expires_at = ?, extras = ?, checksum = ? WHERE id = ?",
             [
                 meta.head,
                 int(meta.deleted),
@@ -68,6 +78,7 @@ class SqlRows:
                 meta.last_seq,
                 meta.expires_at,
                 meta.extras(),
+                meta.checksum(),
                 self._created(),
             ],
         )

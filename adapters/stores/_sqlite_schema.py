@@ -43,6 +43,7 @@ MIGRATIONS = (
     """
     ALTER TABLE memories ADD COLUMN expires_at REAL;
     ALTER TABLE memories ADD COLUMN extras BLOB;
+    ALTER TABLE memories ADD COLUMN checksum INTEGER;
     CREATE INDEX expiring ON memories (expires_at) WHERE expires_at IS NOT NULL;
     CREATE TABLE infos (
         memory INTEGER NOT NULL REFERENCES memories (id),

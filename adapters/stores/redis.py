@@ -39,8 +39,7 @@ class RedisStore(RemoteStore):
     """
 
     def __init__(self, url: str, *, prefix: str = "rxstream:", patience: float = 5.0) -> None:
-        shown = urlsplit(url)
-        super().__init__(f"Redis at {shown.hostname}:{shown.port or 6379}", patience)
+        super().__init__(f"Redis at {_place(url)}", patience)
         self._url, self._space = url, Space(prefix.encode())
         self._process = os.getpid()
         self._client = self._connect()
@@ -197,6 +196,15 @@ class RedisStore(RemoteStore):
                     f"{self._place}: its memory is full; nothing was written, raise maxmemory"
                 ) from exc
             raise StoreUnavailable(f"{self._place} cannot be used ({exc})") from exc
+
+
+def _place(url: str) -> str:
+    """Host and port, without a password."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname}:{parts.port or 6379}"
+    except ValueError:
+        return "an address"
 
 
 def _text(value: bytes | str) -> str:

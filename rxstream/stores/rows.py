@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -83,14 +84,22 @@ class Meta:
         )
 
     def pack(self) -> bytes:
-        """All of it, for stores without columns."""
+        """All of it, after a checksum, for stores without columns."""
         numbers = [self.head, self.deleted, self.log_start, self.last_seq, self.expires_at]
-        return pack([*numbers, self.extras()])
+        content = pack([*numbers, self.extras()])
+        return zlib.crc32(content).to_bytes(4, "little") + content
+
+    def checksum(self) -> int:
+        """For stores that keep it in columns."""
+        return zlib.crc32(self.pack())
 
     @classmethod
     def unpack(cls, packed: bytes) -> Meta:
         """The inverse of ``pack``. Raises ``ValueError`` and its like for other bytes."""
-        head, deleted, log_start, last_seq, expires_at, extras = msgpack.unpackb(packed)
+        content = packed[4:]
+        if zlib.crc32(content).to_bytes(4, "little") != packed[:4]:
+            raise ValueError("its checksum does not match")
+        head, deleted, log_start, last_seq, expires_at, extras = msgpack.unpackb(content)
         meta = cls(
             head=head,
             deleted=deleted,

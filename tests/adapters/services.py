@@ -41,7 +41,9 @@ def missing(what: str, variable: str, remedy: str) -> None:
 
 
 @contextlib.contextmanager
-def running(*command: str, user: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    *command: str, user: int | None = None, kill: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
     """A server as a child process, ended with the block."""
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, user=user
@@ -49,7 +51,7 @@ def running(*command: str, user: int | None = None) -> Iterator[subprocess.Popen
     try:
         yield process
     finally:
-        process.terminate()
+        process.kill() if kill else process.terminate()
         process.wait(30)
 
 
@@ -64,16 +66,17 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def redis_server(*options: str) -> Iterator[str]:
+def redis_server(*options: str, folder: Path | None = None, kill: bool = False) -> Iterator[str]:
     """A Redis or Valkey of our own, by URL."""
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         missing("Redis or Valkey", "RXSTREAM_TEST_REDIS", "apt-get install redis-server")
         raise AssertionError
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder]
-        with running(*command, *(options or ("--save", ""))) as process:
+    with tempfile.TemporaryDirectory() as temporary:
+        where = str(folder or temporary)
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", where]
+        with running(*command, *(options or ("--save", "")), kill=kill) as process:
             wait_for(port, process)
             yield f"redis://127.0.0.1:{port}/0"
 

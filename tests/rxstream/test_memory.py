@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from reactivex.subject import Subject
 
@@ -19,6 +21,7 @@ from rxstream.events import MemoryUpdated
 from rxstream.grammar import check
 from rxstream.stores.memory import MemoryStore
 from rxstream.testing import FakeModel, Lab, Recorder
+from rxstream.testing.chaos import ChaosStore
 
 
 class Broken(MemoryStore):
@@ -246,6 +249,33 @@ def test_async_commit_fails_and_is_tried_again(setup):
     s.lab.advance(60)
     assert s.persisted.items[-1] == MemoryPersisted(version=2, digest=s.store.load("m").digest)
     assert s.memory.info().stored == 2
+
+
+@pytest.mark.parametrize("more", [[], ["two"]], ids=["the same version", "a newer one"])
+def test_a_version_stored_just_before_the_store_was_lost_is_no_conflict(more):
+    s = Setup(store=ChaosStore(MemoryStore(), before=0, after=1, only=frozenset({"commit"})))
+    s.said("one")
+    assert s.store.inner.head("m") == 1 and s.memory.info().stored is None
+    s.store.calm = True
+    s.said(*more)
+    s.lab.advance(60)
+    assert [type(event).__name__ for event in s.persisted.items] == [
+        "PersistFailed",
+        "MemoryPersisted",
+    ]
+    newest = s.store.load("m")
+    assert s.memory.info().stored == newest.version == 1 + len(more) == s.memory.version
+    assert s.persisted.items[-1].digest == newest.digest == s.memory.info().digest
+
+
+def test_another_writers_version_is_a_conflict_also_in_doubt():
+    s = Setup(store=ChaosStore(MemoryStore(), before=1, after=0, only=frozenset({"commit"})))
+    s.said("one")
+    s.store.inner.commit(replace(s.memory.snapshot(), metadata={"by": "another"}), expect=None)
+    s.store.calm = True
+    s.lab.advance(60)
+    assert s.persisted.items[-1].error.type.endswith("VersionConflict")
+    assert s.persisted.items[-1].retry_in is None
 
 
 def test_async_saves_only_the_newest():

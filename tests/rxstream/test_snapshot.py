@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rxstream import tensorfile
+from rxstream import _snapshot_metadata, tensorfile
 from rxstream.errors import SnapshotCorrupt, SnapshotError, SnapshotIncompatible
 from rxstream.snapshot import MAX_NUMBER, Snapshot, pack, read_file, unpack, write_file
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-OWN = {"format", "memory", "version", "kind", "parent", "writer", "digest", "fingerprint"}
+OWN = _snapshot_metadata.NAMES
 
 
 @st.composite
