@@ -74,7 +74,7 @@ def run(settings: Settings) -> Report:
     slots = settings.adapter.max_batch
     capacity = costs.rate(22, 61, 22 * 4, slots)
     queue = max(4, round(FIRST * capacity))
-    warmup, seconds = (0.5, 2.0) if settings.quick else (10.0, 60.0)
+    warmup, seconds = (0.5, 2.0) if settings.quick else (40.0, 30.0)
     sizes = (1, 16) if settings.quick else (1, 64, 256, 1024)
 
     def simulate(policy: str, quiet: int, flooding: int = 0, **limits: Any) -> Found:
@@ -84,7 +84,7 @@ def run(settings: Settings) -> Report:
         simulation.add(quiet - agents, PERSON, spread=warmup)
         simulation.add(agents, AGENT, spread=warmup)
         simulation.add(flooding, FLOOD, "flood", spread=warmup)
-        return simulation.run(warmup, seconds)
+        return simulation.run(warmup, seconds * 20 if quiet == 1 else seconds)
 
     columns = [
         *("conversations", "policy", "turns/s", "good turns/s", "good", "first p50", "first p99"),
@@ -130,8 +130,9 @@ def run(settings: Settings) -> Report:
         "max_queued=1024, of which a tenant may have a quarter",
         "lag: from the complete answer to the updated memory; gap: between two tokens; refused/s "
         "and tokens/s are those of all clients",
-        f"{warmup:.0f} s of warm-up, then {seconds:.0f} s; people think for 10 s on average, "
-        "agents for 0.3 s; who is refused asks again after 1 to 3 s",
+        f"{warmup:.0f} s of warm-up, then {seconds:.0f} s, with one conversation 20 times that; "
+        "people think for 10 s on average, agents for 0.3 s; who is refused asks again after 1 to "
+        "3 s",
         "who still waits for a first token at the end counts with the time waited so far",
     ]
     return report

@@ -94,12 +94,16 @@ class Fair(Budgeted):
         """The oldest query of whoever got least, and so on. Each is charged once it is taken."""
         heap = [(self._counters[name], queue[0], name) for name, queue in queues.items()]
         heapq.heapify(heap)
+        weights = sum(self.weights.get(name, 1.0) for name in queues)
         while heap:
             _, i, name = heap[0]
             yield i
             cost = self.per_character * load.prefills[i].size
             self._counters[name] += cost / self.weights.get(name, 1.0)
             self._seen[name] += cost  # so that it is not counted again
+            # What each of them would have got by now were all served at once: newcomers start
+            # higher and higher, or a stream of them would starve whoever got more before.
+            self._floor += cost / weights
             queue = queues[name]
             queue.popleft()
             if queue:

@@ -300,3 +300,20 @@ def test_shares_differ_by_no_more_than_the_slots_hold(lengths, queries, slots):
     bound = 2 * slots * (max(lengths) + 0.08 * max(queries))
     assert max(served) - min(served) <= bound
     assert Counter(world.begun).keys() == {p.name for p in people}
+
+
+def test_a_stream_of_newcomers_starves_nobody():
+    world = World(Fair(), slots=2)
+    old = Someone("old")
+    for _ in range(100):
+        world.ask(old, 10)
+    for _ in range(200):
+        world.round()
+    world.begun.clear()
+    for n in range(1000):
+        for i in range(2):  # they alone fill all slots
+            world.ask(Someone(f"newcomer {n}-{i}"), 1, size=100)
+        world.round()
+        if "old" in world.begun:
+            break
+    assert "old" in world.begun and len(world.begun) < 400
