@@ -68,8 +68,12 @@ class Updates:
 
     def _kick(self) -> None:
         if not self._kicked:
-            self._kicked = True
-            self._engine.on_memory(self._run_some)
+            try:
+                self._kicked = True
+                self._engine.on_memory(self._run_some)
+            except BaseException:  # a Ctrl-C between the two, as in Engine.kick
+                self._kicked = False
+                raise
 
     def run(self, turns: list[Turn]) -> None:
         """Encode and attend, batched; on the lane."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -477,3 +478,37 @@ def test_stats_may_be_taken_anywhere(model):
         memory.events.subscribe(lambda e: taken.append((threading.get_ident(), runtime.stats())))
         memory.conversation().ask("hello").result(30)
     assert {stats.memories["m"].tenant for _, stats in taken} == {"m"}
+
+
+def test_what_is_queued_is_counted_from_all_threads(model):
+    """Threads ask and cancel at once, and are refused; nothing stays counted."""
+    with Runtime(model, max_queued=12, max_queued_per_tenant=4) as runtime:
+        chats = [
+            runtime.memory(f"m{i}", tenant=f"t{i % 4}").conversation(max_pending=3)
+            for i in range(12)
+        ]
+        refused = []
+
+        def talk(seed):
+            for n in range(60):
+                chat = chats[(seed + n) % len(chats)]
+                try:
+                    it = chat.ask("hello", detach="keep")
+                except QueryRejected as refusal:
+                    refused.append(refusal.reason)
+                    continue
+                if n % 3 == 0:
+                    it.cancel()
+                elif n % 5 == 0:
+                    assert it.result(30).text
+
+        threads = [threading.Thread(target=talk, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    stats = runtime.stats()
+    assert stats.queued == 0 == stats.decoding == stats.lag
+    assert all(t.queued == 0 and t.decoding == 0 for t in stats.tenants.values())
+    assert stats.rejected == Counter(refused) and refused
+    assert set(refused) <= {"queue_full", "tenant_full"}

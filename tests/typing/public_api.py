@@ -30,6 +30,7 @@ from rxstream import (
     Pending,
     PersistFailed,
     Runtime,
+    RuntimeStats,
     Sampling,
     ShortTermMemory,
     Snapshot,
@@ -45,6 +46,8 @@ Memory = tuple[str, ...]
 def facade(model: FakeModel) -> None:
     with Runtime(model, store="sqlite:///m.db", durability="sync") as runtime:
         assert_type(runtime, Runtime[Memory])
+        assert_type(runtime.stats(), RuntimeStats)
+        assert_type(runtime.stats().memories["m"].lag_seconds, float)
         memory = runtime.memory("m", isolation="snapshot", on_conflict="rebase")
         assert_type(memory, ShortTermMemory[Memory])
         assert_type(memory.value, Memory)
