@@ -5,8 +5,8 @@
     RXSTREAM_TESTS=long make test ARGS="tests/rxstream/test_engine_properties.py \\
         tests/rxstream/test_races.py tests/rxstream/test_bystanders.py"
 
-That is 6,000 random programs of up to 50 steps, 300 seeds of four threads with 25 asks each,
-of cancel against stop, and of closing, and 50,000 interactions with bad subscribers.
+That is 6,000 random programs of up to 50 steps, 300 seeds of four threads with 25 interactions
+each, of cancel against stop, and of closing, and 50,000 interactions with bad subscribers.
 """
 
 from __future__ import annotations

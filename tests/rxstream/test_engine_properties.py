@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from rxstream import Interaction, Pending, QueryAccepted, Runtime, Timeouts
-from rxstream.errors import QueryRejected, RxStreamError, StoreUnavailable
+from rxstream import Interaction, Pending, QueryAccepted, Runtime
+from rxstream.errors import QueryRejected, RxStreamError
 from rxstream.events import (
     AnswerCompleted,
     Cancelled,
@@ -24,60 +24,19 @@ from rxstream.events import (
 from rxstream.grammar import GrammarChecker
 from rxstream.scheduling import Budgeted, Fair, Greedy
 from rxstream.snapshot import Snapshot
-from rxstream.stores.memory import MemoryStore
 from rxstream.testing import FakeModel, Lab, Recorder
 from rxstream.testing.fakes import fold
 
 from ..profiles import budget
-
-CONVERSATIONS = ("a", "b", "c")
-BUSY = {
-    "serial": ("enqueue", "reject", "switch"),
-    "snapshot": ("enqueue", "parallel", "switch", "reject"),
-}
-QUERIES = ("hello", "long 5", "mute", "recall", "two words")
-METHODS = ("start", "step", "encode", "attend", "dump", "load")
-REFUSALS = {"queue_full", "duplicate", "busy", "halted"}
-
-LIMITS = [
-    None,
-    None,
-    None,
-    Timeouts(queued=3),
-    Timeouts(first_token=2, memory=2),
-    Timeouts(answer=4, on_timeout="stop"),
-    Timeouts(between_tokens=1, memory=5),
-]
-ASKED = st.tuples(
-    st.sampled_from(CONVERSATIONS),
-    st.sampled_from(QUERIES),
-    st.one_of(st.none(), st.none(), st.sampled_from(["k1", "k2", "k3"])),
-    st.sampled_from(["cancel", "keep"]),
-    st.sampled_from(LIMITS),
-    st.sampled_from([True, True, True, False]),
-    st.integers(0, 9),
+from .programs import (
+    ASKED,
+    BUSY,
+    CONVERSATIONS,
+    METHODS,
+    REFUSALS,
+    FaultyStore,
+    succeeded,
 )
-
-
-class FaultyStore(MemoryStore):
-    """Fails as often as it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.faults = {"append": 0, "commit": 0}
-
-    def append(self, key, record):
-        self._fail("append")
-        return super().append(key, record)
-
-    def commit(self, snapshot, *, expect):
-        self._fail("commit")
-        super().commit(snapshot, expect=expect)
-
-    def _fail(self, method):
-        if self.faults[method]:
-            self.faults[method] -= 1
-            raise StoreUnavailable(f"cannot {method}")
 
 
 class Engine(RuleBasedStateMachine):
@@ -341,17 +300,6 @@ class Engine(RuleBasedStateMachine):
                 pass
         for _, recorder in self.listeners:
             assert recorder.ended != (recorder.error is not None)
-
-
-def succeeded(pending):
-    try:
-        pending.result()
-    except RxStreamError:
-        return False
-    except RuntimeError as error:
-        assert "broken" in str(error)
-        return False
-    return True
 
 
 Engine.TestCase.settings = settings(
