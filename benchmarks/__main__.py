@@ -11,7 +11,7 @@ import torch
 
 from adapters.model import DEFAULT_MODEL, ModelError, load_model
 
-from . import events, runtime, turn, update
+from . import events, runtime, stores, turn, update
 from .measure import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ CASES: dict[str, Callable[[Settings], Report]] = {
     "events": events.run,
     "runtime": runtime.run,
     "update": update.run,
+    "stores": stores.run,
 }
 OUT = Path("runs/benchmarks")
 
