@@ -11,7 +11,7 @@ import torch
 
 from adapters.model import DEFAULT_MODEL, ModelError, load_model
 
-from . import events, runtime, scheduling, turn, update
+from . import events, runtime, scheduling, stores, turn, update
 from .measure import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ CASES: dict[str, Callable[[Settings], Report]] = {
     "runtime": runtime.run,
     "update": update.run,
     "scheduling": scheduling.run,
+    "stores": stores.run,
 }
 OUT = Path("runs/benchmarks")
 

@@ -85,6 +85,7 @@ def parse(payload: bytes, seq: int, remembered: bool) -> LogRecord:
     """The inverse of ``encode``. Raises ``ValueError`` for anything else."""
     try:
         content = _read_map(payload)
+        _check_types(content)
         return LogRecord(
             seq=seq,
             interaction=content["interaction"],
@@ -152,6 +153,17 @@ def _read_map(data: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TypeError("not a map")
     return content
+
+
+def _check_types(content: dict[str, Any]) -> None:
+    texts = [content[name] for name in ("interaction", "conversation", "query", "answer")]
+    if content["key"] is not None:
+        texts.append(content["key"])
+    ids, moment = content["token_ids"], content["created_at"]
+    if not all(type(text) is str for text in texts) or type(moment) not in (int, float):
+        raise TypeError("a field is of another type")
+    if type(ids) is not list or not all(type(number) is int for number in ids):
+        raise TypeError("token ids are no numbers")
 
 
 def _refuse(code: int, data: bytes) -> Any:

@@ -76,12 +76,14 @@ class Meta:
         if packed is None:
             return self
         ttl, tags, requests = msgpack.unpackb(packed)
-        return replace(
-            self,
-            ttl=ttl,
-            tags=tags,
-            requests={name: (asked, number) for name, asked, number in requests},
-        )
+        known = {name: (asked, number) for name, asked, number in requests}
+        numbers = [*tags.values(), *(number for _, number in known.values())]
+        texts = [*tags, *known, *(asked for asked, _ in known.values())]
+        if not all(type(n) is int for n in numbers) or not all(type(t) is str for t in texts):
+            raise TypeError("a label or a request is of another type")
+        if ttl is not None and type(ttl) not in (int, float):
+            raise TypeError("a lifetime is no number")
+        return replace(self, ttl=ttl, tags=tags, requests=known)
 
     def pack(self) -> bytes:
         """All of it, after a checksum, for stores without columns."""
@@ -169,5 +171,7 @@ def unreadable(error: Exception) -> str:
     return f"its bookkeeping cannot be read ({type(error).__name__})"
 
 
-UNREADABLE: tuple[Any, ...] = (ValueError, TypeError, KeyError, msgpack.UnpackException)
+UNREADABLE: tuple[Any, ...] = (
+    ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException
+)  # fmt: skip
 """What ``unpack`` and ``with_extras`` raise."""

@@ -9,17 +9,23 @@
         def open_store(self, tmp_path):
             return lambda: MyStore(tmp_path / "data")
 
-Needs pytest. Every case gets a store of its own. Cases that damage what is stored are skipped
-unless ``corrupt_version`` and ``corrupt_record`` are implemented.
+Needs pytest. Every case gets a store of its own. Cases that damage what is stored, or set the clock
+forward, are skipped unless the hooks for that are implemented, as they are for a ``BaseStore``.
+
+A store that opens by address is tested without a file::
+
+    pytest --pyargs rxstream.testing.store_contract --store 'sqlite:////tmp/{case}.db'
 """
 
 from __future__ import annotations
 
+import secrets
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ..stores import open_store
 from ..stores.base import BaseStore
 from ..stores.wrapper import StoreWrapper
 from . import _store_samples  # noqa: F401  first: it prepares the modules of cases for pytest
@@ -104,6 +110,25 @@ class StoreContract(
     def pass_time(self, store: Store, seconds: float) -> None:
         """Set the store's clock forward."""
         behind(store, "pass_time")._skew += seconds
+
+
+class TestStoreAtAddress(StoreContract):
+    """The store that ``--store`` names."""
+
+    @pytest.fixture
+    def open_store(self, request: pytest.FixtureRequest) -> Iterator[Callable[[], Store]]:
+        url = request.config.getoption("--store", default=None)
+        if url is None:
+            pytest.fail("name the store to test: --store URL", pytrace=False)
+        if "{case}" not in url and url != "memory:":
+            pytest.fail(
+                f"--store {url} would be one store for all cases; put {{case}} where a name may be",
+                pytrace=False,
+            )
+        address = url.replace("{case}", f"c{secrets.token_hex(8)}")
+        yield lambda: open_store(address)
+        used = open_store(address)
+        getattr(used, "erase", used.close)()
 
 
 def behind(store: Store, hook: str) -> BaseStore:

@@ -1,0 +1,94 @@
+"""The interaction log gives every stored memory bit by bit: interleaved, after a kill, in a copy.
+
+RXSTREAM_LONG=1 has the 1,000 interactions of the specification.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from adapters.model import load_model
+from adapters.stores.postgres import PostgresStore
+from adapters.stores.sqlite import SqliteStore
+from rxstream import Runtime, history
+from rxstream.model import Sampling
+from rxstream.stores.copying import copy_memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INTERACTIONS = 1_000 if "RXSTREAM_LONG" in os.environ else 40
+WORDS = "my dog is called Biscuit what where lives in Oslo I like tea colour blue ü 7".split()
+
+
+def query(rng: random.Random) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randrange(1, 12)))
+
+
+def talk(path: str, interactions: int, seed: int) -> None:
+    """Three conversations on one memory, and another memory beside it, all at once."""
+    rng = random.Random(seed)
+    with Runtime(load_model(), f"sqlite:///{path}", grace=120) as runtime:
+        memory = runtime.memory("m", isolation="snapshot")
+        chats = [memory.conversation(name, busy="parallel") for name in ("a", "b", "c")]
+        chats.append(runtime.memory("other").conversation("a"))
+        asked = []
+        for number in range(interactions):
+            sampling = Sampling(max_tokens=rng.randrange(1, 6))
+            asked.append(rng.choice(chats).ask(query(rng), sampling=sampling, detach="keep"))
+            if len(asked) == 6:
+                for interaction in asked:
+                    interaction.result(timeout=120)
+                asked.clear()
+                print(number, flush=True)
+
+
+CHILD = """
+import sys
+from tests.adapters.test_replay import talk
+talk(sys.argv[1], int(sys.argv[2]), 1)
+"""
+
+
+def test_a_replay_gives_every_stored_version_bit_by_bit(tmp_path: Path, postgres_url: str) -> None:
+    path = tmp_path / "store.db"
+    command = [sys.executable, "-c", CHILD, str(path), str(INTERACTIONS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if int(line) >= INTERACTIONS // 3:
+                break
+        os.kill(child.pid, signal.SIGKILL)
+    with closing(SqliteStore(path)) as store:
+        before = sum(1 for name in store.list() for _ in store.log(name))
+    assert INTERACTIONS // 4 < before < INTERACTIONS
+    talk(str(path), INTERACTIONS - before, 2)
+
+    model = load_model()
+    with (
+        closing(SqliteStore(path)) as store,
+        closing(PostgresStore(postgres_url, schema="t" + secrets.token_hex(6))) as copy,
+    ):
+        try:
+            interactions = 0
+            for name in ("m", "other"):
+                copy_memory(store, copy, name)
+                for kept in (store, copy):
+                    steps = list(history.check(kept, model, name))
+                    assert {step.outcome for step in steps} == {"same"}
+                    assert kept.load(name).log_seq == kept.last_seq(name)
+                interactions += sum(step.interactions for step in steps)
+                value, told = history.rebuild(copy, model, name)
+                assert model.dump(value) == store.load(name).state
+                assert told == sum(step.interactions for step in steps)
+                assert copy.load(name).digest == store.load(name).digest
+            assert interactions >= INTERACTIONS - 12, "all but what nobody answered before the kill"
+        finally:
+            copy.erase()

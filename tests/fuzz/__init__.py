@@ -1,0 +1,1 @@
+"""Bytes from anywhere, given to everything that reads bytes of a store."""
