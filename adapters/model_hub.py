@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub, for ``ReactiveTransformer.from_pretrained`` and ``push_to_hub``."""
+"""Models on the Hugging Face Hub, for ``from_pretrained`` and ``push_to_hub``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = ("config.json", "model.safetensors", "tokenizer.json", "README.md")
 
 
 class HuggingFaceHub:
-    """``rxtmodel.hub.ModelHub`` on the Hugging Face Hub; the token is the library's own business."""
+    """``rxtmodel.hub.ModelHub`` on the Hugging Face Hub; the token is the library's business."""
 
     def download(self, repo_id: str, *, revision: str | None = None) -> Path:
         """The files of a model, from the local cache where they are there already."""

@@ -69,8 +69,11 @@ class PublishedReference:
         for h in range(max(len(q), count)):
             q_h = q[h % len(q)] if len(q) < count else q[h]
             g = h if len(q) < count else h // (len(q) // count)
+            k_h = k[g]
+            if f"{name}.q_norm.weight" in self.w:
+                q_h, k_h = self.norm(f"{name}.q_norm", q_h), self.norm(f"{name}.k_norm", k_h)
             q_h = rotate(q_h, base) if turn_q else q_h
-            k_h = rotate(k[g], base) if turn_k else k[g]
+            k_h = rotate(k_h, base) if turn_k else k_h
             out.append(attend(q_h, k_h, v[g], allowed))
         joined = np.concatenate(out, axis=1)
         if f"{name}.gate_proj.weight" in self.w:
