@@ -12,21 +12,46 @@ L layers, B batch, T tokens, S slots, D width, N heads, V vocabulary.
 """
 
 from .checkpoint import load_model, save_model
-from .config import AttentionConfig, MemoryConfig, RxtConfig
-from .errors import CheckpointError, ConfigError, RxtModelError
+from .config import (
+    AttentionConfig,
+    ExpertsConfig,
+    LmConfig,
+    MemoryConfig,
+    RxtConfig,
+    StackConfig,
+)
+from .errors import BackendUnavailable, CheckpointError, ConfigError, RxtModelError
+from .experts import Balance
+from .heads import Critic, MlmHead
+from .hub import use_hub
+from .lm import SqaLM
 from .model import ReactiveTransformer
+from .presets import RxTAlpha, RxTBeta
 from .sampler import Sampler, SamplerConfig
+from .template import TokenIds
 
 __all__ = [
     "AttentionConfig",
+    "BackendUnavailable",
+    "Balance",
     "CheckpointError",
     "ConfigError",
+    "Critic",
+    "ExpertsConfig",
+    "LmConfig",
     "MemoryConfig",
+    "MlmHead",
     "ReactiveTransformer",
+    "RxTAlpha",
+    "RxTBeta",
     "RxtConfig",
     "RxtModelError",
     "Sampler",
     "SamplerConfig",
+    "SqaLM",
+    "StackConfig",
+    "TokenIds",
     "load_model",
     "save_model",
+    "use_hub",
 ]

@@ -1,12 +1,17 @@
-"""First values of the weights of a model that is to be trained."""
+"""First values: of the weights of a model that is to be trained, and of its memory."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .attention import Attention
 from .feed_forward import FeedForward
+
+if TYPE_CHECKING:
+    from .config import RxtConfig
 
 
 def init_weights(model: nn.Module, num_layers: int) -> None:
@@ -39,3 +44,18 @@ def _scale_residual(linear: nn.Linear, num_layers: int) -> None:
     """Keep the residual stream's variance independent of depth."""
     with torch.no_grad():
         linear.weight.mul_((2 * num_layers) ** -0.5)
+
+
+def initial_memory(config: RxtConfig) -> Tensor:
+    """The memory [L, S, D] in which nothing was said; the same for everyone."""
+    shape, kind = config.memory_shape, config.memory.initial
+    if config.memory.variant == "delta" or kind == "zeros":
+        return torch.zeros(shape)
+    if kind == "ones":
+        return torch.ones(shape)
+    generator = torch.Generator().manual_seed(0)
+    if kind == "standard":
+        return torch.randn(shape, generator=generator)
+    if kind == "normal":
+        return torch.randn(shape, generator=generator).mul_(0.01)
+    return torch.rand(shape, generator=generator).mul_(0.01)

@@ -13,6 +13,7 @@ from .attention import Attention
 from .backends import load_kernel
 from .memory.stacked import StackedAttention
 from .norms import build_norm
+from .pretrained import Pretrained
 from .rope import as_complex
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .config import LmConfig
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(Pretrained):
     """Base of ``ReactiveTransformer`` and ``SqaLM``."""
 
     config: LmConfig

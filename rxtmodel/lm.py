@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from .config import LmConfig
 from .initial import init_weights
 from .language_model import LanguageModel
 from .layers import PlainLayer
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from .backends import Backend
     from .cache import KVCache
-    from .config import LmConfig
     from .experts import Balance
 
 
@@ -29,6 +29,8 @@ class SqaLM(LanguageModel):
 
     Shapes: ids [B, T] int64; logits [B, T, V]. Source: SQA, https://arxiv.org/abs/2510.01817.
     """
+
+    config_type = LmConfig
 
     def __init__(self, config: LmConfig, *, backend: Backend = "sdpa") -> None:
         super().__init__()

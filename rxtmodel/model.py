@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .initial import init_weights
+from .config import RxtConfig
+from .initial import init_weights, initial_memory
 from .language_model import LanguageModel
 from .layers import DecoderLayer, PlainLayer
 from .memory import build_write
+from .pretrained import PublishedParts
 from .rope import rope_table
 
 if TYPE_CHECKING:
@@ -21,14 +23,14 @@ if TYPE_CHECKING:
 
     from .backends import Backend
     from .cache import KVCache
-    from .config import RxtConfig, StackConfig
+    from .config import StackConfig
     from .experts import Balance
 
 MemoryState = list[tuple[Tensor, ...]]
 """A memory as its readers want it: one entry for each decoder layer (``project_memory``)."""
 
 
-class ReactiveTransformer(LanguageModel):
+class ReactiveTransformer(LanguageModel, PublishedParts):
     """Decoder that reads a memory, encoder of finished interactions, memory attention between them.
 
     ::
@@ -42,6 +44,7 @@ class ReactiveTransformer(LanguageModel):
     Source: RxT, https://arxiv.org/abs/2510.03561.
     """
 
+    config_type = RxtConfig
     config: RxtConfig
     encoder_rope: Tensor | None
     write_rope: Tensor | None
@@ -61,7 +64,7 @@ class ReactiveTransformer(LanguageModel):
         self.memory_write = build_write(config)
         self._build_head(config)
         self.memory_init = nn.Parameter(
-            _initial_memory(config), requires_grad=config.memory.learned_init
+            initial_memory(config), requires_grad=config.memory.learned_init
         )
         self._register_tables(config, stack)
         self._encoder_nope = stack.nope
@@ -185,17 +188,3 @@ def _stateless(config: RxtConfig, kinds: tuple[str, ...]) -> nn.ModuleList:
         PlainLayer(config, config.embed_dim, dense_dim=dense if kind == "dense" else None)
         for kind in kinds
     )
-
-
-def _initial_memory(config: RxtConfig) -> Tensor:
-    shape, kind = config.memory_shape, config.memory.initial
-    if config.memory.variant == "delta" or kind == "zeros":
-        return torch.zeros(shape)
-    if kind == "ones":
-        return torch.ones(shape)
-    generator = torch.Generator().manual_seed(0)
-    if kind == "standard":
-        return torch.randn(shape, generator=generator)
-    if kind == "normal":
-        return torch.randn(shape, generator=generator).mul_(0.01)
-    return torch.rand(shape, generator=generator).mul_(0.01)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import BackendUnavailable
 
@@ -42,11 +43,8 @@ def load_flash() -> Kernel:
         causal: bool = False,
         dropout: float = 0.0,
     ) -> Tensor:
-        if q.device.type != "cuda" or q.dtype not in _DTYPES:
-            raise BackendUnavailable(
-                f"backend 'flash' computes float16 and bfloat16 on CUDA, not {q.dtype} on "
-                f"{q.device.type}; move the model there, or use backend 'sdpa'"
-            )
+        if reason := _refusal(q):
+            raise BackendUnavailable(reason)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if mask is None or mask.dim() == 2:
             # A mask of two dimensions is causal for the last T of K tokens, and that is how the
@@ -60,6 +58,16 @@ def load_flash() -> Kernel:
     return flash
 
 
+def _refusal(q: Tensor) -> str | None:
+    """Why the package cannot compute with such tensors."""
+    if q.device.type == "cuda" and q.dtype in _DTYPES:
+        return None
+    return (
+        f"backend 'flash' computes float16 and bfloat16 on CUDA, not {q.dtype} on "
+        f"{q.device.type}; move the model there, or use backend 'sdpa'"
+    )
+
+
 def _packed(
     package: Any, q_BTNH: Tensor, k_BKGH: Tensor, v_BKGH: Tensor, mask: Tensor, dropout: float
 ) -> Tensor:
@@ -68,7 +76,7 @@ def _packed(
     exists_BK = mask.expand(batch, 1, 1, k_BKGH.shape[1])[:, 0, 0]
     k_XGH, v_XGH = k_BKGH[exists_BK], v_BKGH[exists_BK]
     counts = exists_BK.sum(-1, dtype=torch.int32)
-    ends = torch.nn.functional.pad(counts.cumsum(0, dtype=torch.int32), (1, 0))
+    ends = F.pad(counts.cumsum(0, dtype=torch.int32), (1, 0))
     starts = torch.arange(batch + 1, device=q_BTNH.device, dtype=torch.int32) * length
     out = package.flash_attn_varlen_func(
         q_BTNH.reshape(batch * length, *q_BTNH.shape[2:]),

@@ -1,0 +1,51 @@
+"""Models on the Hugging Face Hub, for ``from_pretrained`` and ``push_to_hub``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from rxtmodel.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from rxtmodel.hub import ModelHub
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "README.md")
+"""What a model folder is made of; nothing else is ever fetched."""
+
+
+class HuggingFaceHub:
+    """``rxtmodel.hub.ModelHub`` on the Hugging Face Hub; the token is the library's business."""
+
+    def download(self, repo_id: str, *, revision: str | None = None) -> Path:
+        """The files of a model, from the local cache where they are there already."""
+        try:
+            folder = snapshot_download(repo_id, revision=revision, allow_patterns=list(FILES))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise CheckpointError(
+                f"{repo_id} is neither a model folder nor a model that the Hub gives: "
+                f"{_first_line(error)}"
+            ) from error
+        return Path(folder)
+
+    def upload(self, folder: Path, repo_id: str, *, private: bool = False) -> str:
+        """Create the repository if there is none and put the files of ``folder`` there."""
+        api = HfApi()
+        try:
+            url = api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=list(FILES))
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            raise CheckpointError(
+                f"the Hub did not take {repo_id}: {_first_line(error)}"
+            ) from error
+        return str(url)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+HUB: ModelHub = HuggingFaceHub()

@@ -1,0 +1,115 @@
+"""Reading and writing the files of a model folder; nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch.overrides import TorchFunctionMode
+
+from .errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+def read_json(folder: Path) -> Any:
+    """The content of ``config.json``. Raises CheckpointError."""
+    if not folder.is_dir():
+        raise CheckpointError(f"model folder {folder} does not exist")
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise CheckpointError(f"model folder {folder} has no {path.name}; is it one?")
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a model configuration: {error}") from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"model folder {path.parent} has no {path.name}; copy it there")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, KeyError) as error:  # KeyError: a dtype unknown to torch
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def write_folder(
+    folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], metadata: dict[str, str]
+) -> None:
+    """Write both files; a file that was there is replaced whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Copies with memory of their own: ``layout.arrange`` may have moved weights, and two names of
+    # one tensor are written twice.
+    data = save({name: w.contiguous().clone() for name, w in weights.items()}, metadata=metadata)
+    text = json.dumps(config, indent=2, sort_keys=True)
+    _replace(folder / WEIGHTS_FILE, data)
+    _replace(folder / CONFIG_FILE, (text + "\n").encode())
+
+
+def check_weights(where: str, found: Mapping[str, Tensor], expected: Mapping[str, Any]) -> None:
+    """Refuse weights that are missing, unexpected or of another shape, naming them.
+
+    ``expected`` holds a shape for each name.
+    """
+    if missing := sorted(set(expected) - set(found)):
+        raise CheckpointError(f"{where} lacks weights that its config needs: {', '.join(missing)}")
+    if unexpected := sorted(set(found) - set(expected)):
+        raise CheckpointError(f"{where} has weights that its config lacks: {', '.join(unexpected)}")
+    for name, value in found.items():
+        if tuple(value.shape) != tuple(expected[name]):
+            raise CheckpointError(
+                f"{where}: {name} has shape {tuple(value.shape)}, "
+                f"the config needs {tuple(expected[name])}"
+            )
+
+
+_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full)
+_DRAWN = (torch.randn, torch.rand)
+
+
+class WithoutWeights(TorchFunctionMode):
+    """Parameters get no storage and no first values; tables that are computed are real.
+
+    ``torch.device("meta")`` alone would run initialisation and tables through Python meta kernels,
+    and these import torch._dynamo, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        if func in _DRAWN:
+            kwargs.pop("generator", None)
+            func = torch.empty
+        if func in _MAKERS:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write beside the file, then rename."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,133 @@
+"""Choosing how attention is computed, and why a choice is refused."""
+
+from __future__ import annotations
+
+import importlib
+import types
+
+import pytest
+import torch
+
+from rxtmodel import BackendUnavailable, ConfigError, ReactiveTransformer
+from rxtmodel.backends import load_kernel
+from rxtmodel.backends.eager import eager
+
+from .tiny import random_ids, random_memory, tiny_config, tiny_model
+
+
+def test_the_default_is_that_of_pytorch():
+    assert tiny_model().backend == "sdpa"
+
+
+@pytest.mark.parametrize("variant", ["interlayer", "delta"])
+def test_a_backend_is_chosen_when_a_model_is_made_or_loaded(tmp_path, variant):
+    model = tiny_model(variant)
+    model.save_pretrained(tmp_path)
+    loaded = ReactiveTransformer.from_pretrained(tmp_path, backend="eager")
+    assert loaded.backend == "eager"
+    assert loaded.decoder[0].attention.kernel is eager
+    ids, memory = random_ids(2, 5), random_memory(model, 2)
+    torch.testing.assert_close(loaded(ids, memory), model(ids, memory), atol=1e-5, rtol=1e-4)
+
+
+def test_a_backend_that_does_not_exist_is_named_with_those_that_do():
+    with pytest.raises(ConfigError, match="one of eager, sdpa, flash, got 'fast'"):
+        ReactiveTransformer(tiny_config(), backend="fast")
+
+
+def test_flash_needs_a_cuda_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendUnavailable, match="needs a CUDA device.*use backend 'sdpa'"):
+        ReactiveTransformer(tiny_config(), backend="flash")
+
+
+def test_flash_needs_its_package(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    def missing(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(BackendUnavailable, match=r"flash-attn.*rxstream\[flash\]"):
+        load_kernel("flash")
+
+
+def dense(q, k, v, causal: bool) -> torch.Tensor:
+    """What the package computes, [rows, tokens, heads, width]; causal from the last key on."""
+    length, keys = q.shape[1], k.shape[1]
+    mask = torch.ones(length, keys, dtype=torch.bool).tril(keys - length) if causal else None
+    parts = (x.transpose(1, 2) for x in (q, k, v))
+    return eager(*parts, mask=mask).transpose(1, 2)
+
+
+def package_by_its_documentation() -> types.SimpleNamespace:
+    """The two functions of flash-attn that are used, in plain PyTorch."""
+
+    def flash_attn_func(q, k, v, dropout_p, causal):
+        return dense(q, k, v, causal)
+
+    def flash_attn_varlen_func(
+        q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p
+    ):
+        out = []
+        for i in range(len(cu_seqlens_q) - 1):
+            a, b = cu_seqlens_q[i : i + 2]
+            c, d = cu_seqlens_k[i : i + 2]
+            assert b - a <= max_seqlen_q
+            assert d - c <= max_seqlen_k
+            out.append(dense(q[None, a:b], k[None, c:d], v[None, c:d], False)[0])
+        return torch.cat(out)
+
+    return types.SimpleNamespace(
+        flash_attn_func=flash_attn_func, flash_attn_varlen_func=flash_attn_varlen_func
+    )
+
+
+@pytest.fixture
+def flash(monkeypatch):
+    """The backend on this machine: its package stands in as its documentation describes it."""
+    from rxtmodel.backends import flash as module
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        module, "importlib",
+        types.SimpleNamespace(import_module=lambda _: package_by_its_documentation()),
+    )  # fmt: skip
+    return load_kernel("flash")
+
+
+def test_flash_refuses_what_it_cannot_compute(flash):
+    q = torch.randn(1, 2, 3, 4)
+    with pytest.raises(BackendUnavailable, match=r"float16 and bfloat16 on CUDA, not .*float32"):
+        flash(q, q, q)
+
+
+@pytest.mark.parametrize("case", ["all", "causal", "continued", "keys", "gaps"])
+def test_flash_lays_rows_end_to_end_without_padding(flash, monkeypatch, case):
+    from rxtmodel.backends import flash as module
+
+    monkeypatch.setattr(module, "_refusal", lambda q: None)
+    q, k, v = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 7, 8), torch.randn(2, 2, 7, 8)
+    masks = {
+        "continued": torch.ones(5, 7, dtype=torch.bool).tril(2),
+        "keys": (torch.arange(7) < torch.tensor([[7], [3]]))[:, None, None],
+        "gaps": (torch.arange(7) % torch.tensor([[2], [3]]) == 0)[:, None, None],
+    }
+    if case == "causal":
+        k, v = k[:, :, :5], v[:, :, :5]
+    settings = {"mask": masks.get(case), "causal": case == "causal"}
+    torch.testing.assert_close(flash(q, k, v, **settings), eager(q, k, v, **settings))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("variant", ["interlayer", "delta"])
+def test_flash_agrees_with_sdpa_on_a_gpu(variant):
+    pytest.importorskip("flash_attn")
+    model = tiny_model(variant).cuda().bfloat16().requires_grad_(False)
+    ids, memory = random_ids(3, 9).cuda(), random_memory(model, 3).cuda().float()
+    mask = torch.arange(9, device="cuda") < torch.tensor([[9], [4], [6]], device="cuda")
+    found = []
+    for backend in ("sdpa", "flash"):
+        model.use_backend(backend)
+        found.append(model(ids, model.attend(memory, model.encode(ids, mask), mask)))
+    torch.testing.assert_close(found[0], found[1], atol=0.05, rtol=0.05)
