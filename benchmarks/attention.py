@@ -1,0 +1,144 @@
+"""What fewer query heads save: one attention layer and a whole model, at long sequences, on a GPU.
+
+Head counts out of 16, as sparse query attention was published with
+(https://arxiv.org/abs/2510.01817, table 3). Times are of the GPU, by events around the work.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from rxtmodel import AttentionConfig, LmConfig, SqaLM
+from rxtmodel.attention import Attention
+
+from .report import Check, Report, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .measure import Settings
+
+KINDS = {
+    "MHA": (16, 16), "GQA": (16, 4), "MQA": (16, 1), "SQA": (8, 4), "sSQA": (8, 8), "xSQA": (4, 4),
+}  # fmt: skip
+"""Query heads and key/value heads, of 16."""
+LENGTHS = (32_768, 131_072, 200_000)
+WIDTHS = {"16 channels a head": 256, "128 channels a head": 2048}
+TARGETS = {
+    ("layer", "xSQA"): (3.2, 3.8, 3.9),
+    ("layer", "SQA"): (1.8, 1.95, 1.98),
+    ("model", "xSQA"): (2.9, 3.6, 3.75),
+}
+"""Speed over GQA at each of the lengths, heads of 16 channels, forward."""
+REPEATS = 3
+
+
+class NeedsGpu(RuntimeError):
+    """There is no CUDA device."""
+
+
+def run(settings: Settings) -> Report:
+    """Measure; see the module."""
+    if not settings.quick and not torch.cuda.is_available():
+        raise NeedsGpu(
+            "the case attention needs a CUDA device; --quick shows on a CPU that it runs"
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    report = Report("attention", "fewer query heads at long sequences")
+    lengths = (64, 96, 128) if settings.quick else LENGTHS
+    columns = ["what", "tokens", "GQA ms", *KINDS]
+    table = Table("Speed over GQA 16/4 (bf16, causal, batch 1; medians)", columns)
+    for place, length in enumerate(lengths):
+        for name, width in WIDTHS.items():
+            for backward in (False, True):
+                timed = functools.partial(_layer, width, length, device, backward)
+                kind = "layer, forward" + (" and backward" if backward else "")
+                found = _row(table, f"{kind}, {name}", length, timed)
+                if width == 256 and not backward:
+                    _check(report, "layer", place, length, found)
+        found = _row(table, "model of 8 layers, forward", length, _model(length, device))
+        _check(report, "model", place, length, found)
+    report.tables = [table]
+    report.notes = [
+        f"device: {torch.cuda.get_device_name() if device == 'cuda' else 'CPU'}",
+        "layer: projections and attention by PyTorch's own kernel, no RoPE. Model: embedding, 8 "
+        "layers of width 256 with RoPE and SwiGLU 768, norm, head over 10,000 tokens",
+        "the limit is 2 for SQA and sSQA and 4 for xSQA: attention is all of the work only in the "
+        "limit of long sequences",
+    ]
+    return report
+
+
+def _row(
+    table: Table, what: str, length: int, timed: Callable[[tuple[int, int]], float]
+) -> dict[str, float]:
+    seconds = {kind: timed(heads) for kind, heads in KINDS.items()}
+    speed = {kind: seconds["GQA"] / each for kind, each in seconds.items()}
+    table.add(what, length, seconds["GQA"] * 1e3, *speed.values())
+    return speed
+
+
+def _check(report: Report, what: str, place: int, length: int, speed: dict[str, float]) -> None:
+    for (part, kind), targets in TARGETS.items():
+        if part == what:
+            label = f"{kind} over GQA, {what}, {length:,} tokens"
+            check = Check(label, speed[kind], targets[place], at_least=True, unit="x")
+            report.checks.append(check)
+
+
+def _layer(width: int, length: int, device: str, backward: bool, heads: tuple[int, int]) -> float:
+    layer = Attention(width, *heads, width // 16).to(device, torch.bfloat16)
+    x = torch.randn(1, length, width, device=device, dtype=torch.bfloat16, requires_grad=backward)
+
+    def work() -> None:
+        out: Tensor = layer(x, causal=True)
+        if backward:
+            out.sum().backward()
+
+    with torch.set_grad_enabled(backward):
+        return _seconds(work, device)
+
+
+def _model(length: int, device: str) -> Callable[[tuple[int, int]], float]:
+    ids = torch.randint(10_000, (1, length), device=device)
+
+    def timed(heads: tuple[int, int]) -> float:
+        config = LmConfig(
+            vocab_size=10_000,
+            embed_dim=256,
+            num_layers=8,
+            head_dim=16,
+            attention=AttentionConfig(num_query_heads=heads[0], num_kv_heads=heads[1]),
+            ff_dim=768,
+            max_seq_len=length,
+        )
+        model = SqaLM(config).to(device, torch.bfloat16)
+        with torch.inference_mode():
+            return _seconds(lambda: model(ids), device)
+
+    return timed
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    """The median of some runs after one that does not count."""
+    work()
+    times = []
+    for _ in range(REPEATS):
+        if device == "cpu":
+            began = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - began)
+            continue
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / 1e3)
+    return statistics.median(times)
