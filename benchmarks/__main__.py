@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,23 +12,16 @@ import torch
 
 from adapters.model import DEFAULT_MODEL, ModelError, load_model
 
-from . import attention, events, runtime, scheduling, stores, turn, update
-from .measure import Settings
+from .measure import NeedsGpu, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from .report import Report
 
-CASES: dict[str, Callable[[Settings], Report]] = {
-    "turn": turn.run,
-    "events": events.run,
-    "runtime": runtime.run,
-    "update": update.run,
-    "scheduling": scheduling.run,
-    "stores": stores.run,
-    "attention": attention.run,
-}
+CASES = ("turn", "events", "runtime", "update", "scheduling", "stores", "attention")
+"""Each a module here with ``run(settings) -> Report``, imported when it runs: a case may need
+packages or a device that the others do not."""
 ON_A_GPU = {"attention"}
 OUT = Path("runs/benchmarks")
 
@@ -52,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     met = True
     for name in args.cases or _possible():
         try:
-            report = CASES[name](settings)
-        except attention.NeedsGpu as error:
+            report: Report = importlib.import_module(f".{name}", __package__).run(settings)
+        except NeedsGpu as error:
             print(f"benchmarks: {error}", file=sys.stderr)
             return 2
         print(report.text(), flush=True)

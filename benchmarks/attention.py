@@ -17,6 +17,7 @@ from torch import Tensor
 from rxtmodel import AttentionConfig, LmConfig, SqaLM
 from rxtmodel.attention import Attention
 
+from .measure import NeedsGpu
 from .report import Check, Report, Table
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ TARGETS = {
 }
 """Speed over GQA at each of the lengths, heads of 16 channels, forward."""
 REPEATS = 3
-
-
-class NeedsGpu(RuntimeError):
-    """There is no CUDA device."""
 
 
 def run(settings: Settings) -> Report:

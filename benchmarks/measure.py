@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     Variant = Callable[[], Phases]
 
 
+class NeedsGpu(RuntimeError):
+    """A case needs a CUDA device, and there is none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the command line chose."""
