@@ -28,6 +28,7 @@ from .lm import SqaLM
 from .model import ReactiveTransformer
 from .presets import RxTAlpha, RxTBeta
 from .sampler import Sampler, SamplerConfig
+from .stops import StopStrings
 from .template import TokenIds
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "SamplerConfig",
     "SqaLM",
     "StackConfig",
+    "StopStrings",
     "TokenIds",
     "load_model",
     "save_model",
