@@ -11,6 +11,14 @@ Memory goes in and comes out; nothing is remembered in the module. Shape suffixe
 L layers, B batch, T tokens, S slots, D width, N heads, V vocabulary.
 """
 
+from .answers import (
+    AnswerParts,
+    AnswerReader,
+    ToolCall,
+    ToolCallError,
+    parse_tool_calls,
+    read_answer,
+)
 from .checkpoint import load_model, save_model
 from .config import (
     AttentionConfig,
@@ -32,6 +40,8 @@ from .stops import StopStrings
 from .template import TokenIds
 
 __all__ = [
+    "AnswerParts",
+    "AnswerReader",
     "AttentionConfig",
     "BackendUnavailable",
     "Balance",
@@ -53,7 +63,11 @@ __all__ = [
     "StackConfig",
     "StopStrings",
     "TokenIds",
+    "ToolCall",
+    "ToolCallError",
     "load_model",
+    "parse_tool_calls",
+    "read_answer",
     "save_model",
     "use_hub",
 ]

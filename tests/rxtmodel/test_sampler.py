@@ -12,16 +12,6 @@ from hypothesis import strategies as st
 
 from rxtmodel import ConfigError, Sampler, SamplerConfig
 from rxtmodel.sampler import Rows, draw, keep_probable, rows_of, uniform
-from rxtmodel.template import (
-    ANSWER,
-    BOS,
-    EOS,
-    PAD,
-    QUERY,
-    SPECIAL_TOKENS,
-    interaction_ids,
-    query_ids,
-)
 
 PROBABILITIES = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15])
 LOGITS = PROBABILITIES.log()
@@ -341,19 +331,3 @@ def test_a_graph_on_a_gpu_draws_what_a_cpu_draws():
         same += int((drawn.cpu() == draw(logits, rows, uniform(seeds, steps + step))).sum())
     # Sums in another order: a number next to a border may fall on its other side.
     assert same >= 20 * count - 2
-
-
-def test_an_interaction_begins_with_what_the_decoder_was_given():
-    assert query_ids([20, 21]) == [BOS, QUERY, 20, 21, ANSWER]
-    assert interaction_ids([20, 21], [22]) == [BOS, QUERY, 20, 21, ANSWER, 22, EOS]
-
-
-def test_the_ids_of_special_tokens_are_their_places():
-    assert [SPECIAL_TOKENS[i] for i in (PAD, BOS, EOS, QUERY, ANSWER)] == [
-        "[PAD]",
-        "[BOS]",
-        "[EOS]",
-        "[Q]",
-        "[A]",
-    ]
-    assert len(set(SPECIAL_TOKENS)) == 11
