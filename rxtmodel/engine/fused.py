@@ -81,7 +81,13 @@ def _unlike(attention: Attention) -> str | None:
 
 
 class FusedStep:
-    """Steps of a dense decoder. ``why_not`` must have found no reason against it."""
+    """Steps of a dense decoder. ``why_not`` must have found no reason against it.
+
+    Holds a copy of the matrices behind norms, with the norm's weight in them.
+
+    Args:
+        pdl: start kernels while the one before still runs.
+    """
 
     def __init__(
         self, model: ReactiveTransformer, rows: DeviceRows, pool: MemoryPool, *, pdl: bool = True
@@ -97,14 +103,20 @@ class FusedStep:
         inner = max(heads.num_query_heads, read.num_query_heads) * config.head_dim
 
         def scratch(width: int, dtype: torch.dtype = weight.dtype) -> Tensor:
-            return torch.empty(size, width, device=weight.device, dtype=dtype)
+            return torch.zeros(size, width, device=weight.device, dtype=dtype)
 
         self._x = scratch(config.embed_dim, torch.float32)
+        self._xb = scratch(config.embed_dim)
+        self._sums = scratch(linear.MAX_PARTS, torch.float32)
         self._q, self._a = scratch(inner), scratch(inner)
         self._h = scratch(config.ff_dim)
         self._logits = scratch(config.vocab_size, torch.float32)
         self._own = torch.arange(size, device=weight.device, dtype=torch.int32)
-        self._joined = [_joined(layer.attention) for layer in model.decoder]
+        self._weights = [_LayerWeights.of(layer) for layer in model.decoder]
+        norm, head = model.final_norm, model.head
+        self._head = weight if head is None else head.weight
+        if norm is not None:
+            self._head = _behind(norm, self._head)
         self._rope = model.rope.contiguous()
         if config.nope:
             self._rope = torch.stack((torch.ones_like(self._rope[0]), 0 * self._rope[1]))
@@ -114,19 +126,19 @@ class FusedStep:
         count, config = len(order_B), self.model.config
         width = config.embed_dim
         self._linear.embed[(count,)](
-            order_B, self.rows.token, self.model.embedding.weight, self._x,
-            D=width, BD=_power(width), PDL=self.pdl, num_warps=4, launch_pdl=self.pdl,
+            order_B, self.rows.token, self.model.embedding.weight, self._x, self._xb, self._sums,
+            D=width, **self._parts(count), PDL=self.pdl, BD=_power(width), num_warps=4,
+            launch_pdl=self.pdl,
         )  # fmt: skip
         for index, layer in enumerate(self.model.decoder):
             self._layer(index, layer, order_B)
-        norm, head = self.model.final_norm, self.model.head
-        weight = self.model.embedding.weight if head is None else head.weight
+        head = self.model.head
         bias = None if head is None else head.bias
         self._product(
             self._linear.head, count, config.vocab_size, width,
-            self._x, weight if norm is None else norm.weight, weight,
-            weight if bias is None else bias, self._logits, count, self._eps,
-            K=width, V=config.vocab_size, NORM=norm is not None, BIAS=bias is not None,
+            self._xb, self._sums, self._head, self._head if bias is None else bias, self._logits,
+            count, self._eps, K=width, V=config.vocab_size,
+            NORM=self.model.final_norm is not None, BIAS=bias is not None, **self._parts(count),
         )  # fmt: skip
         return self._logits[:count]
 
@@ -142,62 +154,71 @@ class FusedStep:
         )  # fmt: skip
 
     def _layer(self, index: int, layer: DecoderLayer, order_B: Tensor) -> None:
-        rows, count = self.rows, len(order_B)
-        own, read, ff = layer.attention, layer.memory_read.attention, layer.ff
+        rows, count, weights = self.rows, len(order_B), self._weights[index]
+        own, read = layer.attention, layer.memory_read.attention
         k, v = rows.k[index], rows.v[index]
-        self._project(layer.attention_norm, self._joined[index], own, order_B, k, v, own=True)
-        self._mix(own, k, v, self._own, order_B, rows.pos, grow=True)
+        self._project(weights.own, own, order_B, k, v, own=True)
+        self._mix(own, k, v, self._own, order_B, grow=True)
         self._add(self._a, own.out_proj, count)
-        self._project(layer.memory_norm, read.q_proj.weight, read, order_B, k, v, own=False)
+        self._project(weights.read, read, order_B, k, v, own=False)
         k, v = self.pool.layers[index]
-        self._mix(read, k, v, rows.slot, order_B, rows.pos, grow=False)
+        self._mix(read, k, v, rows.slot, order_B, grow=False)
         self._add(self._a, read.out_proj, count)
+        self._gate_up(layer.ff, weights.gate_up, count)
+        self._add(self._h, layer.ff.down, count)
+
+    def _gate_up(self, ff: FeedForward, weight: Tensor, count: int) -> None:
+        assert ff.gate_up is not None
         width, inner, bias = self._x.shape[1], ff.down.in_features, ff.gate_up.bias
         self._product(
             self._linear.gate_up, count, inner, width,
-            self._x, layer.ff_norm.weight, ff.gate_up.weight,
-            ff.gate_up.weight if bias is None else bias, self._h, count, self._eps,
-            K=width, F=inner, BIAS=bias is not None, halved=True,
+            self._xb, self._sums, weight, weight if bias is None else bias, self._h, count,
+            self._eps, K=width, F=inner, BIAS=bias is not None, **self._parts(count), halved=True,
         )  # fmt: skip
-        self._add(self._h, ff.down, count)
 
     def _project(
-        self, norm: nn.Module, weight: Tensor, attention: Attention, order_B: Tensor,
-        k: Tensor, v: Tensor, *, own: bool,
+        self, weight: Tensor, attention: Attention, order_B: Tensor, k: Tensor, v: Tensor, *,
+        own: bool,
     ) -> None:  # fmt: skip
-        width, head = self._x.shape[1], attention.head_dim
+        width, head, count = self._x.shape[1], attention.head_dim, len(order_B)
         queries = attention.num_query_heads * head
         keys = attention.num_kv_heads * head if own else 0
         self._product(
-            self._linear.project, len(order_B), queries + 2 * keys, width,
-            self._x, norm.weight, weight, order_B, self.rows.pos, self._rope, self._q, k, v,
-            len(order_B), self._eps, k.stride(0), k.stride(1), self._rope.stride(0),
-            K=width, NQ=queries, NK=keys, H=head, ROPE=True, divide=(queries, keys),
+            self._linear.project, count, queries + 2 * keys, width,
+            self._xb, self._sums, weight, order_B, self.rows.pos, self._rope, self._q, k, v,
+            count, self._eps, k.stride(0), k.stride(1), self._rope.stride(0),
+            K=width, NQ=queries, NK=keys, H=head, **self._parts(count), divide=(queries, keys),
         )  # fmt: skip
 
     def _mix(
-        self, attention: Attention, k: Tensor, v: Tensor, row: Tensor, order_B: Tensor,
-        length: Tensor, *, grow: bool,
+        self, attention: Attention, k: Tensor, v: Tensor, row: Tensor, order_B: Tensor, *,
+        grow: bool,
     ) -> None:  # fmt: skip
         groups, count = attention.num_kv_heads, len(order_B)
         ratio = attention.num_query_heads // groups
-        block, warps = (64, 4) if grow else (128, 4)
-        if count * groups < 256 and not grow:
-            block, warps = 256, 8
+        block, warps, stages = attend_shape(count, grow=grow)
         self._attend.attend[(count, groups)](
-            self._q, k, v, row, order_B, length, self._a, k.stride(0), k.stride(1),
+            self._q, k, v, row, order_B, self.rows.pos, self._a, k.stride(0), k.stride(1),
             attention.head_dim**-0.5, k.shape[2],
             GROUPS=groups, R=ratio, H=attention.head_dim, GROW=grow, PDL=self.pdl,
-            BLOCK=block, num_warps=warps, num_stages=2, launch_pdl=self.pdl,
+            TILE=max(16, ratio), BLOCK=block, num_warps=warps, num_stages=stages,
+            launch_pdl=self.pdl,
         )  # fmt: skip
 
     def _add(self, a: Tensor, linear: nn.Linear, count: int) -> None:
         bias = linear.bias
         self._product(
             self._linear.add_linear, count, linear.out_features, linear.in_features,
-            a, linear.weight, linear.weight if bias is None else bias, self._x, count,
-            K=linear.in_features, D=linear.out_features, BIAS=bias is not None,
+            a, linear.weight, linear.weight if bias is None else bias, self._x, self._xb,
+            self._sums, count, K=linear.in_features, D=linear.out_features, BIAS=bias is not None,
+            MAX=self._linear.MAX_PARTS,
         )  # fmt: skip
+
+    def _parts(self, count: int) -> dict[str, int]:
+        """Into how many tiles whoever wrote the residual stream has divided it."""
+        width = self._x.shape[1]
+        parts = -(-width // shape_of(count, width, width).N)
+        return {"PARTS": parts, "P": _power(parts), "MAX": self._linear.MAX_PARTS}
 
     def _product(
         self, kernel: Any, count: int, columns: int, inner: int, *args: Any,
@@ -214,22 +235,47 @@ class FusedStep:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _LayerWeights:
+    """Matrices behind the norms of a layer, each with its norm's weight in it."""
+
+    own: Tensor
+    read: Tensor
+    gate_up: Tensor
+
+    @classmethod
+    def of(cls, layer: DecoderLayer) -> _LayerWeights:
+        own, read = layer.attention, layer.memory_read.attention
+        joined = torch.cat([p.weight.data for p in (own.q_proj, own.k_proj, own.v_proj)])
+        assert isinstance(layer.ff, FeedForward) and layer.ff.gate_up is not None
+        return cls(
+            _behind(layer.attention_norm, joined),
+            _behind(layer.memory_norm, read.q_proj.weight),
+            _behind(layer.ff_norm, layer.ff.gate_up.weight),
+        )
+
+
+def _behind(norm: nn.Module, weight: Tensor) -> Tensor:
+    return (weight.float() * norm.weight.float()).to(weight.dtype).contiguous()
+
+
 def shape_of(count: int, columns: int, inner: int) -> Shape:
     """Tiles for ``count`` rows: many small ones while weights are all there is to read."""
+    if count == 1:
+        return Shape(1, 16, min(512, _power(inner)), 4, 1)
     if count <= 16:
-        narrow = columns <= 1024
-        return Shape(16, 16 if narrow else 32, min(512, _power(inner)), 4, 2)
+        return Shape(16, 16, min(512, _power(inner)), 4, 1)
     if count <= 64:
-        return Shape(64, 32, min(128, _power(inner)), 4, 3)
-    return Shape(64, 64, min(128, _power(inner)), 4, 3)
+        return Shape(64, 32, min(128, _power(inner)), 4, 4)
+    wide = columns > 1024
+    return Shape(64, 64 if wide else 32, min(128, _power(inner)), 4, 4)
 
 
-def _joined(attention: Attention) -> Tensor:
-    """Query, key and value weights as one; ``arrange`` has joined them already where it ran."""
-    if attention.joined is not None:
-        return attention.joined
-    parts = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
-    return torch.cat([part.data for part in parts])
+def attend_shape(count: int, *, grow: bool) -> tuple[int, int, int]:
+    """Keys of a block, warps, stages of the pipeline."""
+    if count <= 16:
+        return (64, 4, 2) if grow else (256, 4, 2)
+    return (64, 4, 2) if grow else (128, 4, 3)
 
 
 def _power(number: int) -> int:
