@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,7 @@ from rxstream.stores.metered import MeteredStore
 from rxstream.testing.chaos import ChaosStore
 from rxstream.testing.store_contract import StoreContract
 
+from ..profiles import LONG
 from .store_kinds import KINDS, place
 
 if TYPE_CHECKING:
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from rxstream.store import Store
 
 KEYS = Keyring({"k1": bytes(range(32))}, "k1")
-LONG = "RXSTREAM_LONG" in os.environ
 WRAPPED = KINDS if LONG else ["memory", "sqlite", "redis"]
-"""Behind the wrappers one of each sort is enough for every day; RXSTREAM_LONG=1 has them all."""
+"""Behind the wrappers one of each sort is enough for every day; the long profile has them all."""
 
 
 class AnyStore(StoreContract):
