@@ -70,16 +70,20 @@ def add_parser(commands: Commands) -> None:
     command.add_argument("names", nargs="*", metavar="NAME", help="none means every memory")
     command.add_argument("--to", required=True, metavar="URL", help="the other store")
 
-    command = add("export", "files.export", "write a version to a snapshot file")
+    command = add("export", "files.export", "write a version to a snapshot file, or publish it")
     command.add_argument("ref", metavar="REF")
-    command.add_argument("file", metavar="FILE")
+    command.add_argument("file", metavar="FILE", help="a file, or hf://owner/name for the Hub")
     command.add_argument(
         "--user-data", action="store_true", help="yes, also one made of what a user said"
     )
+    on_hub = command.add_argument_group("on the Hub")
+    on_hub.add_argument("--about", metavar="FILE", help="text for the card, as Markdown")
+    on_hub.add_argument("--license", metavar="ID", help="for example cc-by-4.0")
+    on_hub.add_argument("--private", action="store_true", help="if the repository is new")
 
-    command = add("import", "files.import_file", "commit a snapshot file as the newest version")
+    command = add("import", "files.import_file", "commit a snapshot as the newest version")
     command.add_argument("name", metavar="NAME")
-    command.add_argument("file", metavar="FILE")
+    command.add_argument("file", metavar="FILE", help="a file, or hf://owner/name[@revision]")
     command.add_argument("--replace", action="store_true", help="also when the memory exists")
 
     command = add("verify", "verify.verify", "whether files, or all of a store, are whole")
