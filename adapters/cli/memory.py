@@ -69,6 +69,7 @@ def add_parser(commands: Commands) -> None:
     command = add("copy", "files.copy", "copy memories to another store, with all versions")
     command.add_argument("names", nargs="*", metavar="NAME", help="none means every memory")
     command.add_argument("--to", required=True, metavar="URL", help="the other store")
+    command.add_argument("--to-keys", metavar="FILE", help="encrypt there with these keys")
 
     command = add("export", "files.export", "write a version to a snapshot file, or publish it")
     command.add_argument("ref", metavar="REF")
@@ -97,11 +98,24 @@ def add_parser(commands: Commands) -> None:
         "--into", metavar="NEW", help="build the memory anew for this model, as NEW"
     )
 
+    command = actions.add_parser(
+        "new-key",
+        help="add a key to a file of keys, and use it from now on",
+        description="Add a key to a file of keys, and use it from now on; old keys stay in it.",
+    )
+    command.add_argument("keys", metavar="FILE", help="made when it is not there")
+    command.add_argument("--name", help="default: today's date")
+    command.set_defaults(run=lambda args: _run("keys.new_key", args))
+
 
 def _adder(actions: Commands) -> Callable[[str, str, str], argparse.ArgumentParser]:
     def add(name: str, function: str, about: str) -> argparse.ArgumentParser:
         command = actions.add_parser(name, help=about, description=about[0].upper() + about[1:])
         command.add_argument("--store", metavar="URL", help="default: as rxt chat")
+        command.add_argument("--keys", metavar="FILE", help="of an encrypted store: its keys")
+        command.add_argument(
+            "--plain", action="store_true", help="with --keys: also read what is not encrypted"
+        )
         command.set_defaults(run=lambda args: _run(function, args))
         return command
 

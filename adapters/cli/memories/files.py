@@ -14,7 +14,7 @@ from rxstream.stores.copying import copy_memory
 
 from ..failure import CommandError
 from ..session import checked_name, is_snapshot
-from .refs import find, opened
+from .refs import find, opened, with_keys
 from .sources import HUB, read
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ def import_file(args: argparse.Namespace) -> int:
 
 def copy(args: argparse.Namespace) -> int:
     """Copy memories to another store. May be repeated to bring the copy up to date."""
-    with opened(args) as source, closing(open_store(args.to)) as target:
+    with (
+        opened(args) as source,
+        closing(with_keys(open_store(args.to), args.to_keys, plain=False)) as target,
+    ):
         names = [checked_name(name) for name in args.names] or source.list()
         for name in args.names:
             if name not in source.list(name, limit=1):
