@@ -6,6 +6,7 @@ import pytest
 
 from rxstream.errors import StoreNotFound, StoreUnavailable, VersionConflict
 from rxstream.stores.cached import CachedStore
+from rxstream.stores.copying import copy_memory
 from rxstream.stores.memory import MemoryStore
 from rxstream.stores.metered import Call, MeteredStore
 from rxstream.stores.transient import TransientStore
@@ -140,3 +141,17 @@ def test_a_fork_goes_where_its_name_says() -> None:
         store.fork(source, target)
         assert store.load(target).state == snapshot("m", 1).state
     assert inner.list() == ["c", "e"]
+
+
+def test_what_is_left_of_a_lifetime_is_copied_with_a_memory() -> None:
+    source, target = MemoryStore(), MemoryStore()
+    for name in ("m", "for ever"):
+        commit_next(source, name)
+    source.expire("m", 100)
+    for name in ("m", "for ever"):
+        copy_memory(source, target, name)
+    left, copied = source.expires_at("m"), target.expires_at("m")
+    assert left is not None and copied is not None and abs(left - copied) < 5
+    assert target.expires_at("for ever") is None
+    target._skew += 101
+    assert target.list() == ["for ever"]

@@ -43,11 +43,11 @@ def with_keys(store: Store, keys: str | None, plain: bool) -> Store:
     """``store``, its contents encrypted with a file of keys. Closed when that cannot be read."""
     if keys is None:
         return store
-    import_optional("cryptography", "crypto")
-    from adapters.stores.encrypted import EncryptedStore
-    from adapters.stores.key_file import read_keys
-
     try:
+        import_optional("cryptography", "crypto")
+        from adapters.stores.encrypted import EncryptedStore
+        from adapters.stores.key_file import read_keys
+
         return EncryptedStore(store, read_keys(keys), strict=not plain)
     except BaseException:
         store.close()
