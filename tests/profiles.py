@@ -8,7 +8,7 @@
 That is 6,000 random programs of up to 50 steps, 300 seeds of four threads with 25 interactions
 each, of cancel against stop, and of closing, and 50,000 interactions with bad subscribers.
 
-For stores it is about eight minutes more, and needs the servers that the short one needs::
+For stores it is about ten minutes more, and needs the servers that the short one needs::
 
     RXSTREAM_TESTS=long make test ARGS="tests/adapters/test_stores.py \\
         tests/adapters/test_store_crash.py tests/adapters/test_store_damage.py \\
