@@ -105,6 +105,7 @@ class DeviceBatch:
         """Of each bucket: the rows of its last step, and the tensor that says so."""
         self._out: dict[int, Tensor] = {}
         self._queries: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
+        self._projected: tuple[Tensor, Tensor] | None = None
 
     # Rows
 
@@ -207,12 +208,27 @@ class DeviceBatch:
             with self._on_stream():
                 if self.graphs.stream is not None:
                     memory.tensor.record_stream(self.graphs.stream)
-                index = torch.tensor([slot], device=self.rows.device)
-                self.pool.write(index, self.model.project_memory(memory.tensor[:, None]))
+                self._project(memory.tensor, slot)
         except BaseException:
             self.pool.release(slot)
             raise
         return slot
+
+    def _project(self, memory_LSD: Tensor, slot: int) -> None:
+        if self._projected is None:
+            index = torch.tensor([self.pool.nobody], device=self.rows.device)
+            self._projected = torch.empty_like(memory_LSD)[:, None], index
+        source_L1SD, slots = self._projected
+        work = partial(self._project_work, source_L1SD, slots)
+        hush = partial(slots.fill_, self.pool.nobody)
+        if not self.graphs.has("project"):
+            self.graphs.run("project", work, hush)
+        source_L1SD[:, 0].copy_(memory_LSD)
+        self._copy(slots, [slot])
+        self.graphs.run("project", work, hush)
+
+    def _project_work(self, memory_L1SD: Tensor, slots: Tensor) -> None:
+        self.pool.write(slots, self.model.project_memory(memory_L1SD))
 
     def _read(
         self, length: int, queries: Sequence[tuple[DeviceRow, Sequence[int], Sampler]]
@@ -242,8 +258,7 @@ class DeviceBatch:
         with self._on_stream():
             if key not in self._queries:
                 self._queries[key] = tuple(  # type: ignore[assignment]
-                    torch.tensor(part, device=self.rows.device)
-                    for part in (ids, integers, numbers)
+                    torch.tensor(part, device=self.rows.device) for part in (ids, integers, numbers)
                 )
             fill = partial(self._fill, self._queries[key], (ids, integers, numbers))
             hush = partial(
@@ -255,7 +270,7 @@ class DeviceBatch:
                 self.graphs.run(("read", *key), work, hush)
             fill()
             self.graphs.run(("read", *key), work, hush)
-            for row, query, sampler in queries:
+            for row, _, sampler in queries:
                 self.rows.write_wide(row.index, sampler.config, sampler.seen)
 
     def _fill(self, inputs: tuple[Tensor, ...], values: tuple[Any, ...]) -> None:

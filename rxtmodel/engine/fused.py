@@ -7,6 +7,7 @@ What stands between two exchanges of all rows is one kernel; see ``rxtmodel.kern
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 _WIDTHS = (16, 32, 64, 128)
 _MAX_VOCAB = 1 << 16
+_MAX_WIDTH = 1 << 10
+_MANY = 128
+"""Rows that are worth two halves."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ def why_not(model: ReactiveTransformer) -> str | None:
         return f"weights are {model.embedding.weight.dtype}, not bfloat16 or float16"
     if config.vocab_size > _MAX_VOCAB:
         return f"the vocabulary has more than {_MAX_VOCAB} tokens"
+    if config.embed_dim > _MAX_WIDTH:
+        return f"the model is wider than {_MAX_WIDTH}"
     if len(layers) != config.num_layers:
         return "some layers read no memory"
     for layer in layers:
@@ -87,10 +93,17 @@ class FusedStep:
 
     Args:
         pdl: start kernels while the one before still runs.
+        halves: divide many rows; see ``logits``.
     """
 
     def __init__(
-        self, model: ReactiveTransformer, rows: DeviceRows, pool: MemoryPool, *, pdl: bool = True
+        self,
+        model: ReactiveTransformer,
+        rows: DeviceRows,
+        pool: MemoryPool,
+        *,
+        pdl: bool = True,
+        halves: bool = True,
     ) -> None:
         from ..kernels import attend, linear, sample
 
@@ -102,15 +115,8 @@ class FusedStep:
         read = model.decoder[0].memory_read.attention
         inner = max(heads.num_query_heads, read.num_query_heads) * config.head_dim
 
-        def scratch(width: int, dtype: torch.dtype = weight.dtype) -> Tensor:
-            return torch.zeros(size, width, device=weight.device, dtype=dtype)
-
-        self._x = scratch(config.embed_dim, torch.float32)
-        self._xb = scratch(config.embed_dim)
-        self._sums = scratch(linear.MAX_PARTS, torch.float32)
-        self._q, self._a = scratch(inner), scratch(inner)
-        self._h = scratch(config.ff_dim)
-        self._logits = scratch(config.vocab_size, torch.float32)
+        self._logits = torch.zeros(size, config.vocab_size, device=weight.device)
+        self._scratch(size, inner)
         self._own = torch.arange(size, device=weight.device, dtype=torch.int32)
         self._weights = [_LayerWeights.of(layer) for layer in model.decoder]
         norm, head = model.final_norm, model.head
@@ -120,9 +126,43 @@ class FusedStep:
         self._rope = model.rope.contiguous()
         if config.nope:
             self._rope = torch.stack((torch.ones_like(self._rope[0]), 0 * self._rope[1]))
+        self._twin: FusedStep | None = None
+        if halves and size > _MANY:
+            self._twin = copy.copy(self)
+            self._twin._scratch(size, inner)
+            self._side = torch.cuda.Stream(weight.device)
+
+    def _scratch(self, size: int, inner: int) -> None:
+        """What one kernel leaves to the next."""
+        config, weight = self.model.config, self.model.embedding.weight
+
+        def rows(width: int, dtype: torch.dtype = weight.dtype) -> Tensor:
+            return torch.zeros(size, width, device=weight.device, dtype=dtype)
+
+        self._x, self._xb = rows(config.embed_dim, torch.float32), rows(config.embed_dim)
+        self._sums = rows(self._linear.MAX_PARTS, torch.float32)
+        self._q, self._a, self._h = rows(inner), rows(inner), rows(config.ff_dim)
 
     def logits(self, order_B: Tensor) -> Tensor:
-        """As ``PlainStep.logits``."""
+        """As ``PlainStep.logits``.
+
+        Many rows go in two halves beside each other: while one reads memories, which takes all of
+        the bandwidth, the other multiplies, which takes little.
+        """
+        count = len(order_B)
+        if self._twin is None or count < _MANY:
+            self._run(order_B, self._logits[:count])
+            return self._logits[:count]
+        half = count // 2
+        here, side = torch.cuda.current_stream(), self._side
+        side.wait_stream(here)
+        with torch.cuda.stream(side):
+            self._twin._run(order_B[half:], self._logits[half:count])
+        self._run(order_B[:half], self._logits[:half])
+        here.wait_stream(side)
+        return self._logits[:count]
+
+    def _run(self, order_B: Tensor, logits_BV: Tensor) -> None:
         count, config = len(order_B), self.model.config
         width = config.embed_dim
         self._linear.embed[(count,)](
@@ -136,11 +176,10 @@ class FusedStep:
         bias = None if head is None else head.bias
         self._product(
             self._linear.head, count, config.vocab_size, width,
-            self._xb, self._sums, self._head, self._head if bias is None else bias, self._logits,
+            self._xb, self._sums, self._head, self._head if bias is None else bias, logits_BV,
             count, self._eps, K=width, V=config.vocab_size,
             NORM=self.model.final_norm is not None, BIAS=bias is not None, **self._parts(count),
         )  # fmt: skip
-        return self._logits[:count]
 
     def draw(self, logits_BV: Tensor, order_B: Tensor, out_B: Tensor) -> None:
         """As ``DeviceRows.draw``."""
@@ -260,22 +299,28 @@ def _behind(norm: nn.Module, weight: Tensor) -> Tensor:
 
 
 def shape_of(count: int, columns: int, inner: int) -> Shape:
-    """Tiles for ``count`` rows: many small ones while weights are all there is to read."""
+    """Tiles for ``count`` rows: many small ones while weights are all there is to read.
+
+    The columns of a tile depend on ``count`` and ``columns`` alone (``FusedStep._parts``). Found by
+    measuring on an H200.
+    """
+    whole = min(512, _power(inner))
     if count == 1:
-        return Shape(1, 16, min(512, _power(inner)), 4, 1)
+        return Shape(1, 8 if columns <= 512 else 16, whole, 4, 1)
     if count <= 16:
-        return Shape(16, 16, min(512, _power(inner)), 4, 1)
+        if 256 < inner <= 512:
+            return Shape(16, 16, whole, 2 if columns > 1024 else 4, 1)
+        return Shape(16, 16, min(256, whole), 4, 3)
     if count <= 64:
-        return Shape(64, 32, min(128, _power(inner)), 4, 4)
-    wide = columns > 1024
-    return Shape(64, 64 if wide else 32, min(128, _power(inner)), 4, 4)
+        return Shape(64, 32, min(128, whole), 4, 4)
+    if columns > 1024:
+        return Shape(64, 64, min(128, whole), 4, 4)
+    return Shape(64, 32, min(256, whole), 4, 3)
 
 
 def attend_shape(count: int, *, grow: bool) -> tuple[int, int, int]:
     """Keys of a block, warps, stages of the pipeline."""
-    if count <= 16:
-        return (64, 4, 2) if grow else (256, 4, 2)
-    return (64, 4, 2) if grow else (128, 4, 3)
+    return (128, 2, 2) if grow and count > 16 else (256, 4, 2)
 
 
 def _power(number: int) -> int:

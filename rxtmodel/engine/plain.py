@@ -72,9 +72,7 @@ class PlainStep:
         places = torch.arange(rows.max_len, device=rows.device)
         seen = (places <= pos_B[:, None])[:, None, None, :]
         cache = _Pass(pos_B[:, None], seen, causal=False)
-        cache.layers = [
-            _OneMore(k, v, index_B, pos_B) for k, v in zip(rows.k, rows.v, strict=True)
-        ]
+        cache.layers = [_OneMore(k, v, index_B, pos_B) for k, v in zip(rows.k, rows.v, strict=True)]
         memory = self.pool.read(rows.slot[index_B].long())
         ids_B1 = rows.token[index_B].long()[:, None]
         return self.model.decode_step(ids_B1, memory, cache)  # type: ignore[arg-type]

@@ -54,7 +54,7 @@ def attend_existing(q_BNTH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, mask_BK: Ten
     rows, heads, length, width = q_BNTH.shape
     keys = k_BGKH.shape[2]
     out = torch.empty((rows, heads, length, width), dtype=q_BNTH.dtype, device=q_BNTH.device)
-    mask = mask_BK.expand(rows, keys).view(torch.uint8)
+    mask = mask_BK.to(torch.uint8).expand(rows, keys)
     tile = 64 if length > 32 else 16
     _masked[(triton.cdiv(length, tile), rows * heads)](
         q_BNTH, k_BGKH, v_BGKH, mask, out, *q_BNTH.stride()[:3], *k_BGKH.stride()[:3],
