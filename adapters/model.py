@@ -74,6 +74,8 @@ class RxtAdapter:
     """
 
     thread_safe = False
+    dump_thread_safe = True
+    """A memory value never changes, and dumping it touches nothing else."""
 
     def __init__(
         self,

@@ -141,7 +141,11 @@ class ReactiveModel(Protocol[M]):
         ...
 
     def dump(self, memory: M) -> bytes:
-        """The tensors of a memory as the bytes of a safetensors file, without metadata."""
+        """The tensors of a memory as the bytes of a safetensors file, without metadata.
+
+        A model with an attribute ``dump_thread_safe = True`` lets ``dump`` run beside all of its
+        other methods: storing a version then takes no time from decoding.
+        """
         ...
 
     def load(self, data: bytes) -> M:
