@@ -6,17 +6,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from .attention import Attention
 from .backends import load_kernel
+from .linear import Linear, linear
 from .memory.stacked import StackedAttention
 from .norms import build_norm
 from .pretrained import Pretrained
 from .rope import Positioned, as_complex
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from .backends import Backend
     from .cache import KVCache
     from .config import LmConfig
@@ -46,13 +46,13 @@ class LanguageModel(Pretrained, Positioned):
             x = self.final_norm(x)
         if self.head is not None:
             return self.head(x)
-        return F.linear(x, self.embedding.weight)
+        return linear(x, self.embedding.weight)
 
     def _build_head(self, config: LmConfig) -> None:
         dim, kind = config.embed_dim, config.final_norm_kind or config.norm
         self.final_norm = build_norm(kind, dim, config.norm_eps) if config.final_norm else None
         self.head = (
-            None if config.tie_head else nn.Linear(dim, config.vocab_size, bias=config.head_bias)
+            None if config.tie_head else Linear(dim, config.vocab_size, bias=config.head_bias)
         )
 
     def _positions(self, length: int) -> Tensor | None:
