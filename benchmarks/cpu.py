@@ -6,6 +6,7 @@ likeliest token and hand it to Python. Ours reads its memory as well.
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import torch
 
 from rxtmodel import Sampler, SamplerConfig
 from rxtmodel.engine import DecodeBatch
+from rxtmodel.layout import arrange, quantise
 from rxtmodel.template import query_ids
 
 from .measure import interleave
@@ -38,21 +40,26 @@ def run(settings: Settings) -> Report:
     adapter, tokens = settings.adapter, 4 if settings.quick else 64
     sizes = (1, 16) if settings.quick else SIZES
     peer = _peer(adapter.model)
+    short = quantise(arrange(copy.deepcopy(adapter.model)))
     variants: dict[str, Variant] = {}
     for size in sizes:
-        variants[f"ours {size}"] = _ours(adapter, size, tokens, settings.now)
+        variants[f"ours {size}"] = _ours(adapter.model, adapter, size, tokens, settings.now)
+        variants[f"int8 {size}"] = _ours(short, adapter, size, tokens, settings.now)
         variants[f"peer {size}"] = _theirs(peer, adapter, size, tokens, settings.now)
     samples = interleave(variants, settings.rounds)
     table = Table(
         f"A step, {tokens} tokens after a query of {len(_ids(adapter))} (medians over the rounds)",
-        ["answers at once", "ms", "spread", "tokens/s", "x batch 1", "transformers ms", "x"],
+        ["answers at once", "ms", "spread", "tokens/s", "x batch 1", "int8 ms", "x",
+         "transformers ms", "x"],
     )  # fmt: skip
     one, peer_one = samples["ours 1"], samples["peer 1"]
     for size in sizes:
         own, other = samples[f"ours {size}"], samples[f"peer {size}"]
         seconds = own.median("step")
         gain = size / own.ratio("step", one)
+        eight = samples[f"int8 {size}"]
         table.add(size, seconds * 1e3, own.spread("step"), size / seconds, gain,
+                  eight.median("step") * 1e3, eight.ratio("step", own),
                   other.median("step") * 1e3, other.ratio("step", own))  # fmt: skip
     report = Report("cpu", "decoding on a CPU", tables=[table])
     report.checks = [
@@ -66,7 +73,7 @@ def run(settings: Settings) -> Report:
         f"weights read for a token: {decoder_weights(adapter.model):,}, of transformers {count:,}",
         f"transformers {importlib.metadata.version('transformers')}: a Llama of the same width, "
         "layers and heads, dynamic cache, PyTorch's attention, without generate()",
-        "ours: the batch that the runtime decodes with, greedy",
+        "ours: the batch that the runtime decodes with, greedy; int8: load_model(int8=True)",
     ]  # fmt: skip
     return report
 
@@ -75,9 +82,15 @@ def _ids(adapter: RxtAdapter) -> list[int]:
     return query_ids(adapter.tokenizer.encode(QUERY))
 
 
-def _ours(adapter: RxtAdapter, size: int, tokens: int, now: Callable[[], float]) -> Variant:
+def _ours(
+    model: ReactiveTransformer,
+    adapter: RxtAdapter,
+    size: int,
+    tokens: int,
+    now: Callable[[], float],
+) -> Variant:
     state = adapter.initial_memory().state(adapter.model)
-    batch = DecodeBatch(adapter.model, size, adapter.model.config.max_seq_len)
+    batch = DecodeBatch(model, size, model.config.max_seq_len)
 
     def measured() -> Phases:
         rows = [batch.add(_ids(adapter), state, Sampler(SamplerConfig())) for _ in range(size)]

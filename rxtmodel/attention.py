@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .backends.sdpa import sdpa
 from .feed_forward import ACTIVATIONS
-from .linear import Linear, linear
+from .linear import Int8, Linear, linear, linear_of
 from .rope import rotate
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Attention(nn.Module):
         self.k_norm = nn.RMSNorm(head_dim, eps=norm_eps) if qk_norm else None
         self.joined: Tensor | None = None
         """The three weights as one, of which they are views; see ``layout.arrange``."""
+        self.joined_int8: Int8 | None = None
 
     @classmethod
     def of(
@@ -178,7 +179,7 @@ class Attention(nn.Module):
         """Queries, keys and values [B, T, (N + G + G) H]."""
         weights = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
         if self.joined is not None and _in_rows(weights, self.joined):
-            return linear(x_BTD, self.joined)
+            return linear_of(x_BTD, self.joined, self.joined_int8)
         return torch.cat([linear(x_BTD, weight) for weight in weights], dim=-1)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .attention import Attention
 from .backends import load_kernel
-from .linear import Linear, linear
+from .linear import Int8, Linear, linear_of
 from .memory.stacked import StackedAttention
 from .norms import build_norm
 from .pretrained import Pretrained
@@ -30,6 +30,8 @@ class LanguageModel(Pretrained, Positioned):
     embedding: nn.Embedding
     final_norm: nn.Module | None
     head: nn.Linear | None
+    embedding_int8: Int8 | None = None
+    """Of an embedding that is the head, too; see ``layout.quantise``."""
     rope: Tensor
 
     def use_backend(self, backend: Backend) -> None:
@@ -41,12 +43,14 @@ class LanguageModel(Pretrained, Positioned):
         self.backend = backend
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits [..., V] of hidden states [..., D]."""
+        """Logits [B, T, V] of hidden states [B, T, D]; [B, V] of [B, D], a token of each row."""
+        if x.dim() == 2:
+            return self.logits(x[:, None])[:, 0]
         if self.final_norm is not None:
             x = self.final_norm(x)
         if self.head is not None:
             return self.head(x)
-        return linear(x, self.embedding.weight)
+        return linear_of(x, self.embedding.weight, self.embedding_int8)
 
     def _build_head(self, config: LmConfig) -> None:
         dim, kind = config.embed_dim, config.final_norm_kind or config.norm

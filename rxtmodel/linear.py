@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,8 +30,49 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
+class Int8(NamedTuple):
+    """A weight in eight bits, a scale for each output: [out, in] int8 and [out] bfloat16."""
+
+    weight: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Int8 | None:
+        """The nearest such numbers to a weight [out, in]; None when ``in`` is not a multiple of 32.
+
+        PyTorch's product reads beyond the end of other rows.
+        """
+        if weight.shape[1] % 32:
+            return None
+        scale = (weight.float().abs().amax(1, keepdim=True) / 127).bfloat16().float()
+        steps = weight.float() / scale.clamp(min=1e-30)
+        return cls(
+            steps.round().clamp(-127, 127).to(torch.int8).contiguous(), scale[:, 0].bfloat16()
+        )
+
+
+def linear_of(
+    x_BTX: Tensor, weight: Tensor, int8: Int8 | None, bias: Tensor | None = None
+) -> Tensor:
+    """``linear`` of single tokens by the weight in eight bits, where there is one; else as it is.
+
+    Never by the number of rows: what a row gets must not depend on the others.
+    """
+    if int8 is None or x_BTX.shape[-2] != 1 or not x_BTX.is_cpu or torch.is_grad_enabled():
+        return linear(x_BTX, weight, bias)
+    rows = x_BTX.reshape(-1, x_BTX.shape[-1]).bfloat16()
+    out = torch._weight_int8pack_mm(rows, *int8).to(x_BTX.dtype)
+    out = out.view(*x_BTX.shape[:-1], len(weight))
+    return out if bias is None else out + bias
+
+
 class Linear(nn.Linear):
-    """``nn.Linear`` by ``linear``."""
+    """``nn.Linear`` by ``linear_of``."""
+
+    int8: Int8 | None = None
+    """See ``layout.quantise``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
+        if self.int8 is None:
+            return linear(input, self.weight, self.bias)
+        return linear_of(input, self.weight, self.int8, self.bias)
