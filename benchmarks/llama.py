@@ -24,7 +24,8 @@ def build(device: str, *, layers: int = 12, width: int = 768, length: int = 66_0
 
     config = LlamaConfig(
         vocab_size=VOCAB, hidden_size=width, num_hidden_layers=layers,
-        intermediate_size=width * 8 // 3, num_attention_heads=width // 64, num_key_value_heads=width // 192,
+        intermediate_size=width * 8 // 3, num_attention_heads=width // 64,
+        num_key_value_heads=width // 192,
         max_position_embeddings=length, attn_implementation="sdpa", tie_word_embeddings=False,
     )  # fmt: skip
     return LlamaForCausalLM(config).to(device, torch.bfloat16).eval()

@@ -134,6 +134,11 @@ class MemoryCrossAttention(nn.Module):
             dropout=config.attention_dropout,
         )
 
+    @property
+    def out_proj(self) -> nn.Linear:
+        """The last map: where it is zero, the read gives nothing."""
+        return self.attention.out_proj
+
     def project(self, memory_BSD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, N, S, H] of a layer of the memory."""
         slots = self.norm(memory_BSD.to(self.norm.weight.dtype))
