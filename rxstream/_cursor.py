@@ -12,6 +12,7 @@ import enum
 import threading
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
 
+from ._wake import elsewhere
 from .errors import SlowSubscriberError
 from .events import Gap
 from .hooks import report
@@ -115,7 +116,7 @@ class InlineCursor(Cursor[E]):
     The log holds it until it ends or is disposed.
     """
 
-    __slots__ = ("_baton", "_context", "_gating", "_handlers")
+    __slots__ = ("_apart", "_baton", "_context", "_gating", "_handlers")
 
     def __init__(
         self,
@@ -136,6 +137,17 @@ class InlineCursor(Cursor[E]):
         self._context: contextvars.Context | None = contextvars.copy_context()
         self._handlers: Any = handlers
         self._gating = overflow == "block"
+        self._apart = False
+        """Called on threads of its own: it has held somebody else's up."""
+
+    def set_aside(self) -> Callable[[Any], object] | None:
+        """If it is being called: its function, which is called apart from others from now on."""
+        handlers = self._handlers
+        if handlers is None or not self._baton.locked():
+            return None
+        self._apart = True
+        function: Callable[[Any], object] = handlers[0]
+        return function
 
     def dispose(self) -> None:
         """Stop listening: no call starts from now on; one in flight elsewhere completes.
@@ -147,6 +159,13 @@ class InlineCursor(Cursor[E]):
 
     def drain(self) -> None:
         """Deliver what is there, unless somebody is delivering: then it is delivered there."""
+        if self._apart:
+            if not self._baton.locked():
+                elsewhere(self._drain)
+        else:
+            self._drain()
+
+    def _drain(self) -> None:
         log = self.log
         while (self.pos != log.head or log.closed) and not self.closed:
             if not self._baton.acquire(False):

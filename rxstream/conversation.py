@@ -10,7 +10,6 @@ from . import _debug
 from ._turn import NO_TIMEOUTS, Turn
 from .errors import QueryRejected
 from .interaction import Interaction
-from .log import EventLog
 from .model import CompletedInteraction, Sampling
 from .stream import EventStream
 
@@ -70,7 +69,7 @@ class Conversation:
         machine, channel = self._machine, self._channel
         with machine:
             if channel.log is None:
-                channel.log = EventLog(CAPACITY, clock=machine.engine.lanes.clock)
+                channel.log = machine.engine.log(CAPACITY)
                 if machine.closed:
                     machine.end(channel.log)
             if self._events is None:
@@ -172,11 +171,7 @@ class Conversation:
             site=_debug.site(),
             **options,
         )
-        turn.log = EventLog(
-            ROOM + sampling.max_tokens,
-            on_detach=partial(machine.detached, turn),
-            clock=engine.lanes.clock,
-        )
+        turn.log = engine.log(ROOM + sampling.max_tokens, on_detach=partial(machine.detached, turn))
         interaction = Interaction(turn)
         refusal = machine.ask(turn, self._validate(query))
         if refusal is not None and raise_on_reject:

@@ -54,6 +54,8 @@ class EventLog(Generic[E]):
 
     ``on_detach(left)`` is called, outside of all locks, when a reader leaves a log that is still
     open; ``left`` is the number of readers that stay. ``clock`` times ``block_timeout``.
+    ``deliver(log)`` sees to it that ``log.deliver()`` is called soon, on a thread that may call
+    subscribers; without it they are called by whoever appends, at once.
     """
 
     __slots__ = (
@@ -69,7 +71,7 @@ class EventLog(Generic[E]):
             "gates",
             "lock",
         ),
-        *("_readers", "_inline", "_parked", "_resting", "_on_detach", "_watchdog"),
+        *("_readers", "_inline", "_parked", "_resting", "_on_detach", "_deliver", "_watchdog"),
         "__weakref__",
     )
 
@@ -79,6 +81,7 @@ class EventLog(Generic[E]):
         *,
         spare: int = SPARE,
         on_detach: Callable[[int], object] | None = None,
+        deliver: Callable[[EventLog[E]], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
         if capacity < 1:
@@ -105,6 +108,7 @@ class EventLog(Generic[E]):
         self._parked: dict[Cursor[E], Callable[[], bool]] = {}
         self._resting: dict[Cursor[E], Callable[[], bool]] = {}
         self._on_detach = on_detach
+        self._deliver = deliver
         self._watchdog = Watchdog(self, clock or SystemClock())
 
     # The producer's side.
@@ -138,7 +142,7 @@ class EventLog(Generic[E]):
         return True
 
     def flush(self, urgent: bool = True) -> None:
-        """Wake the readers that wait, and call the subscribers on this thread. Without locks.
+        """Wake the readers that wait, and have the subscribers called. Without locks.
 
         Readers that rest are left alone unless it is ``urgent`` or a crowd of events waits.
         """
@@ -148,6 +152,14 @@ class EventLog(Generic[E]):
             self._wake(parked)
         if self._resting and (urgent or self._is_crowded()):
             self._rouse()
+        if self._inline:
+            if self._deliver is None:
+                self.deliver()
+            else:
+                self._deliver(self)
+
+    def deliver(self) -> None:
+        """Call the subscribers, on this thread, unless another one is calling them."""
         failure: BaseException | None = None
         for inline in self._inline:
             try:
@@ -156,6 +168,13 @@ class EventLog(Generic[E]):
                 failure = failure or interrupt
         if failure is not None:
             raise failure
+
+    def set_aside(self) -> list[Callable[[Any], object]]:
+        """Call the subscribers that are being called just now on threads of their own from now on.
+
+        Returns their functions.
+        """
+        return [told for inline in self._inline if (told := inline.set_aside()) is not None]
 
     def _is_crowded(self) -> bool:
         oldest = self.head - min(CROWD, self.capacity)

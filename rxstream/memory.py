@@ -13,7 +13,6 @@ from ._persist import MemoryInfo, MemoryPersisted, PersistFailed
 from ._replay import check_fingerprint
 from .conversation import CAPACITY, Conversation
 from .lanes import call
-from .log import EventLog
 from .stream import EventStream
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class ShortTermMemory(EventStream[MemoryInfo], abc.ObserverBase["Snapshot"], Gen
         """
         with self._machine:
             if self._machine.log is None:
-                self._machine.log = EventLog(CAPACITY, clock=self._machine.engine.lanes.clock)
+                self._machine.log = self._machine.engine.log(CAPACITY)
                 if self._machine.closed:
                     self._machine.end(self._machine.log)
             if self._events is None:

@@ -54,9 +54,11 @@ class EventStream(Observable[E]):
     ) -> abc.DisposableBase:
         """Call functions, or the methods of an observer, for every event.
 
-        They run on the thread that emits, in a copy of the caller's context variables. A subscriber
-        that raises gets its own ``on_error`` and is detached; an error that nobody handles goes to
-        ``hooks.on_unhandled``. One that falls behind, which takes re-entrant or parallel emission,
+        They run on a lane of the runtime (other streams: on the thread that emits), in a copy of
+        the caller's context variables; what is there already is replayed on the caller's thread.
+        One that does not return is left behind: others go on, see ``docs/streams.md``. One that
+        raises gets its own ``on_error`` and is detached; an error that nobody handles goes to
+        ``hooks.on_unhandled``. One that falls behind, being slow or re-entrant,
         gets ``SlowSubscriberError``. ``scheduler`` is accepted for RxPY's sake and not used.
 
         Raises ``TypeError`` for coroutine functions, which nobody would await, and for what cannot

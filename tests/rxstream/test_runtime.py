@@ -164,7 +164,9 @@ def test_waiting_on_a_lane(model):
             assert memory.snapshot().version == 0, "this one is on the right lane"
 
         memory.events.subscribe(attempts)
+        window = model.pause("start")
         it = memory.conversation().ask("hello")
+        window.release()
         it.result(30)
     assert len(raised) == 8
 
@@ -386,7 +388,7 @@ def test_a_model_that_hangs_does_not_hang_close(model, caplog):
     pause.wait_until_reached()
     assert runtime.close(grace=0.0) is False
     assert it.is_over and it.result().text == "hello #0"
-    assert events.items[-1].kind == "memory_failed" and events.ended
+    assert events.wait().ended and events.items[-1].kind == "memory_failed"
     assert "still busy" in caplog.text
     pause.release()
 
