@@ -17,13 +17,15 @@ from rxtmodel.errors import CheckpointError
 from rxtmodel.generate import pad
 from rxtmodel.layout import arrange
 from rxtmodel.sampler import Sampler, SamplerConfig
-from rxtmodel.template import EOS, interaction_ids, query_ids
+from rxtmodel.stops import StopStrings
+from rxtmodel.template import EOS, SPECIAL_TOKENS, interaction_ids, query_ids
 
 from .tokenizer import IncrementalDetokenizer, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rxstream.model import FinishReason
     from rxtmodel.engine.decode import Row
     from rxtmodel.model import MemoryState, ReactiveTransformer
 
@@ -60,6 +62,7 @@ class Decoding:
     left: int
     """Tokens that may still be drawn."""
     detokenizer: IncrementalDetokenizer
+    stops: StopStrings
 
 
 class RxtAdapter:
@@ -71,6 +74,8 @@ class RxtAdapter:
     """
 
     thread_safe = False
+    dump_thread_safe = True
+    """A memory value never changes, and dumping it touches nothing else."""
 
     def __init__(
         self,
@@ -122,12 +127,20 @@ class RxtAdapter:
         sampling = request.sampling
         ids = query_ids(self.tokenizer.encode(request.query))
         config = SamplerConfig(
-            temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            logit_bias=sampling.logit_bias,
         )
+        config.check_vocabulary(self.model.config.vocab_size)
+        stops = StopStrings(sampling.stop)
         state = request.memory.state(self.model)
-        row = self._batch.add(ids, state, Sampler(config, sampling.seed))
+        said = [token for token in ids if token >= len(SPECIAL_TOKENS)]
+        row = self._batch.add(ids, state, Sampler(config, sampling.seed, seen=said))
         left = min(sampling.max_tokens, self._batch.room(row))
-        return Decoding(row, left, IncrementalDetokenizer(self.tokenizer))
+        return Decoding(row, left, IncrementalDetokenizer(self.tokenizer), stops)
 
     def step(self, decodings: Sequence[Decoding]) -> list[TokenDraft]:
         """One token for each decoding."""
@@ -136,12 +149,20 @@ class RxtAdapter:
 
     def _draft(self, decoding: Decoding, token: int) -> TokenDraft:
         decoding.left -= 1
+        ended: FinishReason | None = "length" if decoding.left == 0 else None
+        text = ""
         if token == EOS:
-            return TokenDraft(id=token, text=decoding.detokenizer.finish(), finish="eos")
-        text = decoding.detokenizer.push(token)
-        if decoding.left == 0:
-            return TokenDraft(id=token, text=text + decoding.detokenizer.finish(), finish="length")
-        return TokenDraft(id=token, text=text)
+            ended = "eos"
+        else:
+            text = decoding.detokenizer.push(token)
+        if ended is not None:
+            text += decoding.detokenizer.finish()
+        text = decoding.stops.push(text)
+        if decoding.stops.found is not None:
+            ended = "stop_sequence"
+        elif ended is not None:
+            text += decoding.stops.finish()
+        return TokenDraft(id=token, text=text, finish=ended)
 
     def finish(self, decoding: Decoding) -> None:
         """Free the decoding's row."""
@@ -153,11 +174,21 @@ class RxtAdapter:
         was encoded beside it."""
         encoded = []
         for done in interactions:
-            answer = [t for t in done.token_ids if t != EOS] or self.tokenizer.encode(done.answer)
-            ids = interaction_ids(self.tokenizer.encode(done.query), answer)
+            ids = interaction_ids(self.tokenizer.encode(done.query), self._answer_ids(done))
             ids = ids[: self.model.config.max_seq_len]
             encoded.append(self.model.encode(pad([ids], device=self._device)))
         return encoded
+
+    def _answer_ids(self, done: CompletedInteraction) -> list[int]:
+        """What was generated, as far as it was said: not the string that stopped it."""
+        ids = [token for token in done.token_ids if token != EOS]
+        if not ids:
+            return self.tokenizer.encode(done.answer)
+        if len(self.tokenizer.decode(ids)) <= len(done.answer):
+            return ids
+        while ids and not done.answer.startswith(self.tokenizer.decode(ids)):
+            ids.pop()
+        return ids + self.tokenizer.encode(done.answer[len(self.tokenizer.decode(ids)) :])
 
     @torch.inference_mode()
     def attend(self, memories: Sequence[Memory], encoded: Sequence[torch.Tensor]) -> list[Memory]:

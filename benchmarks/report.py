@@ -116,14 +116,28 @@ def environment() -> dict[str, Any]:
     """Versions and hardware; nothing that names the machine or its user."""
     return {
         "python": platform.python_version(),
-        "versions": {part: importlib.metadata.version(part) for part in PARTS},
+        "versions": {part: _version(part) for part in PARTS},
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
         "cpus": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "load_1_5_15_min": [round(load, 2) for load in os.getloadavg()],
-    }
+    } | _gpu()
+
+
+def _version(part: str) -> str:
+    """A package may be used from its source tree, without being installed."""
+    try:
+        return importlib.metadata.version(part)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _gpu() -> dict[str, Any]:
+    if not torch.cuda.is_available():
+        return {}
+    return {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
 
 
 def _cpu_name() -> str:

@@ -71,7 +71,8 @@ class Answering(Frame):
             turn.started_at = self.engine.now()
             memory = self.memorizer
             turn.read_version = memory.version
-            self.emit(turn, GenerationStarted(**self.head(turn), read_version=memory.version))
+            started = GenerationStarted(**self.head(turn), read_version=memory.version)
+            self.emit(turn, started, urgent=False)  # the first token mostly comes right after
             self._arm(turn)
             return DecodeRequest(
                 query=turn.channel.label + turn.query, memory=memory.value, sampling=turn.sampling

@@ -136,6 +136,13 @@ class Engine:
         with suppress(ClosedError):
             self.lanes.memory.submit(action)
 
+    def on_dump(self, dump: Callable[[], object]) -> None:
+        """Where ``model.dump`` may be called: beside the model's work if it allows that."""
+        if getattr(self.model, "dump_thread_safe", False):
+            self.on_io(dump)
+        else:
+            self.on_memory(dump)
+
     def on_io(self, action: Callable[[], object]) -> None:
         with suppress(ClosedError):
             self.lanes.io.submit(action)
@@ -148,7 +155,7 @@ class Engine:
                 self._saves.append(dump)
                 return
             self._saving = True
-        self.on_memory(dump)
+        self.on_dump(dump)
 
     def saved(self) -> None:
         """What ``save`` started is over."""
@@ -156,7 +163,7 @@ class Engine:
             dump = self._saves.popleft() if self._saves else None
             self._saving = dump is not None
         if dump is not None:
-            self.on_memory(dump)
+            self.on_dump(dump)
 
     # The decode lane
 

@@ -204,7 +204,7 @@ class Memorizer:
             return
         elif self.durability == "sync":
             turn.committing = True
-            self.machine.after(partial(self.engine.on_memory, partial(self._dump, turn)))
+            self.machine.after(partial(self.engine.on_dump, partial(self._dump, turn)))
         else:
             self._commit(turn, "", durable=False)
             if self.durability == "async":
@@ -219,7 +219,7 @@ class Memorizer:
             self.failed(turn, error, "conflict")
 
     def _dump(self, turn: Turn) -> None:
-        """On the memory lane: the next version as it will stand in the store."""
+        """On the lane for dumps: the next version as it will stand in the store."""
         if self._ended(turn):
             return
         try:

@@ -152,10 +152,11 @@ class Persister:
         """Bring the newest version to the store, unless that is under way."""
         if not self._saving and self._timer is None:
             self._saving = True
-            self._machine.after(partial(self._engine.save, self._dump))
+            # Last: readers learn of the new version before threads that store it take their core.
+            self._machine.settle(partial(self._engine.save, self._dump))
 
     def _dump(self) -> None:
-        """On the memory lane, as every call of the model; the rest is done on the io lane."""
+        """On the lane for dumps; the rest is done on the io lane."""
         memorizer, model = self._memorizer, self._engine.model
         with self._machine:
             value, version = memorizer.value, memorizer.version

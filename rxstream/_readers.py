@@ -89,7 +89,7 @@ class AsyncCursor(_Handle[E]):
         # anyio.lowlevel.checkpoint looks the backend up, for half a microsecond, at every call.
         self._backend: type[AsyncBackend] | None = None
         self._waker: LoopWaker | None = None
-        self._woken = -REST
+        self._woken = time.monotonic()  # as if woken: what was there already is taken first
 
     def __aiter__(self) -> AsyncCursor[E]:
         return self
@@ -174,7 +174,7 @@ class BlockingCursor(_Handle[E]):
     def __init__(self, cursor: Cursor[E], timeout: float | None = None) -> None:
         super().__init__(cursor)
         self._timeout = timeout
-        self._woken = -REST
+        self._woken = time.monotonic()  # as if woken: what was there already is taken first
 
     def __iter__(self) -> BlockingCursor[E]:
         return self

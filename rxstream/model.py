@@ -7,11 +7,12 @@ immutable value ``M`` that the runtime never looks into.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 M = TypeVar("M")
 
@@ -20,7 +21,7 @@ FinishReason = Literal["eos", "length", "stop_sequence"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How an answer is drawn. ``temperature=0`` is greedy; then only ``max_tokens`` matters."""
+    """How an answer is drawn. ``temperature=0`` is greedy: nothing is drawn at random."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -31,6 +32,14 @@ class Sampling:
     """Longest answer, in tokens; the model may allow fewer."""
     seed: int | None = None
     """Same seed, same answer. None draws a fresh one."""
+    min_p: float = 0.0
+    """Keep tokens at least this share as probable as the most probable one; 0 keeps all."""
+    repetition_penalty: float = 1.0
+    """Above 1, tokens of the query and of the answer so far become less probable."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
+    """Added to the logits of these tokens; -inf forbids one."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the answer (``finish`` is "stop_sequence"); they are not part of it."""
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -41,6 +50,15 @@ class Sampling:
             raise ValueError(f"top_p must lie in (0, 1], not {self.top_p}")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be >= 1, not {self.max_tokens}")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p must lie in [0, 1], not {self.min_p}")
+        if not 0 < self.repetition_penalty < math.inf:
+            raise ValueError(f"repetition_penalty must be > 0, not {self.repetition_penalty}")
+        for token, bias in self.logit_bias.items():
+            if token < 0 or not bias < math.inf:
+                raise ValueError(f"logit_bias takes a number or -inf by id, not {token}: {bias}")
+        if isinstance(self.stop, str) or "" in self.stop:
+            raise ValueError(f"stop takes texts, none of them empty, not {self.stop!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +143,11 @@ class ReactiveModel(Protocol[M]):
         ...
 
     def dump(self, memory: M) -> bytes:
-        """The tensors of a memory as the bytes of a safetensors file, without metadata."""
+        """The tensors of a memory as the bytes of a safetensors file, without metadata.
+
+        A model with an attribute ``dump_thread_safe = True`` lets ``dump`` run beside all of its
+        other methods: storing a version then takes no time from decoding.
+        """
         ...
 
     def load(self, data: bytes) -> M:

@@ -11,6 +11,14 @@ Memory goes in and comes out; nothing is remembered in the module. Shape suffixe
 L layers, B batch, T tokens, S slots, D width, N heads, V vocabulary.
 """
 
+from .answers import (
+    AnswerParts,
+    AnswerReader,
+    ToolCall,
+    ToolCallError,
+    parse_tool_calls,
+    read_answer,
+)
 from .checkpoint import load_model, save_model
 from .config import (
     AttentionConfig,
@@ -28,9 +36,12 @@ from .lm import SqaLM
 from .model import ReactiveTransformer
 from .presets import RxTAlpha, RxTBeta
 from .sampler import Sampler, SamplerConfig
+from .stops import StopStrings
 from .template import TokenIds
 
 __all__ = [
+    "AnswerParts",
+    "AnswerReader",
     "AttentionConfig",
     "BackendUnavailable",
     "Balance",
@@ -50,8 +61,13 @@ __all__ = [
     "SamplerConfig",
     "SqaLM",
     "StackConfig",
+    "StopStrings",
     "TokenIds",
+    "ToolCall",
+    "ToolCallError",
     "load_model",
+    "parse_tool_calls",
+    "read_answer",
     "save_model",
     "use_hub",
 ]

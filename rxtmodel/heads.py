@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from .initial import init_weights
 from .layers import PlainLayer
 from .norms import LAYER_NORM_EPS
-from .rope import rope_table
+from .rope import Positioned
 
 if TYPE_CHECKING:
     from .config import RxtConfig
@@ -64,11 +64,13 @@ class ValueHead(nn.Module):
         return _SQUASH[self.squash](value) * self.scale + self.shift
 
 
-class Critic(nn.Module):
+class Critic(Positioned):
     """An encoder with a value head: what memory reinforcement learning expects of a dialogue.
 
     Shapes: ids [B, T], mask [B, T] (True: a token) -> [B].
     """
+
+    rope: Tensor
 
     def __init__(self, config: RxtConfig, squash: Squash = "sigmoid") -> None:
         super().__init__()
@@ -76,8 +78,9 @@ class Critic(nn.Module):
         self.nope = stack.nope
         self.embedding = nn.Embedding(config.vocab_size, dim)
         self.encoder = nn.ModuleList(PlainLayer(stack, dim) for _ in range(config.num_layers))
-        table = rope_table(config.max_seq_len, stack.head_dim, stack.rope_base, stack.rope_rounding)
-        self.register_buffer("rope", table, persistent=False)
+        self.add_table(
+            "rope", config.max_seq_len, stack.head_dim, stack.rope_base, stack.rope_rounding
+        )
         init_weights(self, config.num_layers)
         self.value = ValueHead(dim, squash)
 

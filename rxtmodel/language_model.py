@@ -14,7 +14,7 @@ from .backends import load_kernel
 from .memory.stacked import StackedAttention
 from .norms import build_norm
 from .pretrained import Pretrained
-from .rope import as_complex
+from .rope import Positioned, as_complex
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .config import LmConfig
 
 
-class LanguageModel(Pretrained):
+class LanguageModel(Pretrained, Positioned):
     """Base of ``ReactiveTransformer`` and ``SqaLM``."""
 
     config: LmConfig

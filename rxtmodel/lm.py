@@ -12,7 +12,6 @@ from .config import LmConfig
 from .initial import init_weights
 from .language_model import LanguageModel
 from .layers import PlainLayer
-from .rope import rope_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,10 +38,9 @@ class SqaLM(LanguageModel):
         self.embedding = nn.Embedding(config.vocab_size, dim)
         self.layers = nn.ModuleList(PlainLayer(config, dim) for _ in range(layers))
         self._build_head(config)
-        table = rope_table(
-            config.max_seq_len, config.head_dim, config.rope_base, config.rope_rounding
+        self.add_table(
+            "rope", config.max_seq_len, config.head_dim, config.rope_base, config.rope_rounding
         )
-        self.register_buffer("rope", table, persistent=False)
         init_weights(self, layers)
         self.use_backend(backend)
 

@@ -16,7 +16,6 @@ from .language_model import LanguageModel
 from .layers import DecoderLayer, PlainLayer
 from .memory import build_write
 from .pretrained import PublishedParts
-from .rope import rope_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,17 +73,16 @@ class ReactiveTransformer(LanguageModel, PublishedParts):
     def _register_tables(self, config: RxtConfig, stack: StackConfig) -> None:
         """Positions of the decoder; of encoder and memory only where theirs are others."""
 
-        def table(head_dim: int, base: float, rounding: str) -> Tensor:
-            return rope_table(config.max_seq_len, head_dim, base, rounding)
-
         own = config.head_dim, config.rope_base, config.rope_rounding
         encoder = stack.head_dim, stack.rope_base, stack.rope_rounding
         memory = config.memory
         write = (config.memory_head_dim, memory.rope_base or config.rope_base, own[2])
-        self.register_buffer("rope", table(*own), persistent=False)
+        self.add_table("rope", config.max_seq_len, *own)
         for name, other in (("encoder_rope", encoder), ("write_rope", write)):
-            value = None if other == own else table(*other)
-            self.register_buffer(name, value, persistent=False)
+            if other == own:
+                self.register_buffer(name, None, persistent=False)
+            else:
+                self.add_table(name, config.max_seq_len, *other)
 
     def causal_layers(self) -> Iterator[PlainLayer | DecoderLayer]:
         """The decoder's layers in their order, those without memory included."""

@@ -8,8 +8,13 @@ Source: RoFormer, https://arxiv.org/abs/2104.09864.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Self
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def rope_table(
@@ -28,6 +33,33 @@ def rope_table(
     theta = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
     angle = torch.arange(max_len, dtype=torch.float64)[:, None] * theta
     return torch.stack((angle.cos(), angle.sin())).float()
+
+
+class Positioned(nn.Module):
+    """Base of modules with tables of positions, which stay exact whatever the module is cast to.
+
+    A table is a buffer that no file holds. It moves with the module, but ``to(torch.bfloat16)``,
+    ``half`` and the like leave it in float32, and ``to_empty`` gives it its values again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tables: dict[str, tuple[Any, ...]] = {}
+
+    def add_table(self, name: str, *settings: Any) -> None:
+        """Make ``self.<name>`` the table ``rope_table(*settings)``."""
+        self.register_buffer(name, rope_table(*settings), persistent=False)
+        self._tables[name] = settings
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # What every cast and every move of a module goes through.
+        before = {name: self._buffers[name] for name in self._tables}
+        super()._apply(fn, recurse)
+        for name, settings in self._tables.items():
+            after = self._buffers[name]
+            if after is not None and after is not before[name] and not after.is_meta:
+                self._buffers[name] = rope_table(*settings).to(after.device)
+        return self
 
 
 def as_complex(table: Tensor) -> Tensor:

@@ -1,60 +1,245 @@
-"""Drawing the next token from logits, each row with its own settings and its own generator."""
+"""Drawing the next token from logits, each row with its own settings and its own seed.
+
+In this order: penalty of what was said already, bias, temperature, top-k, top-p, min-p, draw. All
+of it is functions of tensors whose shapes do not depend on what the rows want, and no value is
+looked at from the host: a batch of rows is drawn inside a CUDA graph as one row is on a CPU, and a
+row draws the same token whatever runs beside it.
+"""
+
+# Shape suffixes: B rows, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .config.checks import require, require_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_WORD = 1 << 64
+_ODD = 0x9E3779B97F4A7C15 - _WORD
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerConfig:
-    """``temperature=0`` is greedy. ``top_k=0`` and ``top_p=1`` keep every token."""
+    """How tokens are drawn. Every default leaves the logits alone. Raises ConfigError."""
 
     temperature: float = 0.0
+    """0 is greedy: the most probable token, after penalty and bias."""
     top_k: int = 0
+    """Keep the k most probable tokens, and those that tie with the last of them; 0 keeps all."""
     top_p: float = 1.0
+    """Keep the most probable tokens until they have this share; the one that crosses it stays."""
+    min_p: float = 0.0
+    """Keep the tokens that are at least this share as probable as the most probable one."""
+    repetition_penalty: float = 1.0
+    """Logits of tokens seen before are divided by it where positive, else multiplied."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
+    """Added to the logits of these tokens; -inf forbids one."""
+
+    def __post_init__(self) -> None:
+        _require_number(self, "temperature", self.temperature >= 0, ">= 0")
+        require_whole(self, "top_k", least=0)
+        _require_number(self, "top_p", 0 < self.top_p <= 1, "in (0, 1]")
+        _require_number(self, "min_p", 0 <= self.min_p <= 1, "in [0, 1]")
+        _require_number(self, "repetition_penalty", self.repetition_penalty > 0, "> 0")
+        for token, bias in self.logit_bias.items():
+            whole = isinstance(token, int) and token >= 0
+            require(whole, f"logit_bias needs ids of tokens, got {token!r}")
+            sane = not math.isnan(bias) and bias < math.inf
+            require(sane, f"logit_bias of token {token} must be a number or -inf, got {bias}")
+        object.__setattr__(self, "logit_bias", dict(self.logit_bias))
+
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Raise ConfigError when a bias is for a token that the model does not have."""
+        largest = max(self.logit_bias, default=0)
+        require(largest < vocab_size, f"logit_bias names token {largest} of {vocab_size}")
+
+
+def _require_number(config: SamplerConfig, name: str, ok: bool, rule: str) -> None:
+    value = getattr(config, name)
+    require(ok and math.isfinite(value), f"{name} must be a number {rule}, got {value!r}")
+
+
+class Rows(NamedTuple):
+    """The settings of a batch as tensors on the device of its logits; None: no row wants it.
+
+    A row that does not want what others want has the default of ``SamplerConfig`` there.
+    """
+
+    temperature_B: Tensor | None = None
+    top_k_B: Tensor | None = None
+    """Int64."""
+    top_p_B: Tensor | None = None
+    min_p_B: Tensor | None = None
+    penalty_B: Tensor | None = None
+    seen_BV: Tensor | None = None
+    """True where a token was seen; ``seen_BV.scatter_(1, drawn_B[:, None], True)`` after a draw."""
+    bias_BV: Tensor | None = None
+    """Added to the logits; -inf for what a row must not draw."""
+
+
+def draw(logits_BV: Tensor, rows: Rows, uniform_B: Tensor | None = None) -> Tensor:
+    """Token ids [B] int64 drawn from logits, by numbers from [0, 1) (``uniform``).
+
+    Without temperatures every row is greedy and needs no number.
+    """
+    logits_BV = _adjusted(logits_BV.float(), rows)
+    best_B = logits_BV.argmax(-1)
+    if rows.temperature_B is None:
+        return best_B
+    greedy_B = rows.temperature_B == 0
+    heat_B = rows.temperature_B.masked_fill(greedy_B, 1.0)
+    drawn_B = _pick(keep_probable(logits_BV / heat_B[:, None], rows), uniform_B)
+    return torch.where(greedy_B, best_B, drawn_B)
+
+
+def keep_probable(logits_BV: Tensor, rows: Rows) -> Tensor:
+    """Logits with all but the kept tokens at -inf: top-k, top-p of what is left, min-p."""
+    if rows.top_k_B is not None or rows.top_p_B is not None:
+        ordered, index = logits_BV.sort(dim=-1, descending=True, stable=True)
+        if rows.top_k_B is not None:
+            size = logits_BV.shape[-1]
+            last_B = torch.where(rows.top_k_B > 0, rows.top_k_B, size).clamp(max=size) - 1
+            ordered = _drop(ordered, ordered < ordered.gather(-1, last_B[:, None]))
+        if rows.top_p_B is not None:
+            share_B1, probabilities = rows.top_p_B[:, None], ordered.softmax(-1)
+            before = probabilities.cumsum(-1) - probabilities
+            dropped = (before >= share_B1) & (share_B1 < 1)
+            dropped[:, 0] = False
+            ordered = _drop(ordered, dropped)
+        logits_BV = logits_BV.scatter(-1, index, ordered)
+    if rows.min_p_B is not None:
+        least = logits_BV.amax(-1, keepdim=True) + rows.min_p_B[:, None].log()
+        logits_BV = _drop(logits_BV, logits_BV < least)
+    return logits_BV
+
+
+def uniform(seed_B: Tensor, count_B: Tensor) -> Tensor:
+    """Numbers from [0, 1), float32 [B]: the one that a seed gives for the n-th token of its answer.
+
+    A hash (splitmix64) of both int64 numbers, the same on every device.
+    """
+    mixed = _mix(_mix(seed_B + _ODD) + count_B * _ODD)
+    return _shifted(mixed, 40).float() * 2.0**-24
 
 
 class Sampler:
-    """Draws tokens for one answer.
+    """Draws the tokens of one answer.
 
     Args:
         seed: same seed, same draws; None takes a fresh one.
+        seen: ids that count as said already, for the repetition penalty; drawn ones are added.
     """
 
-    def __init__(self, config: SamplerConfig, seed: int | None = None) -> None:
+    def __init__(
+        self, config: SamplerConfig, seed: int | None = None, *, seen: Iterable[int] = ()
+    ) -> None:
         self.config = config
-        self._generator: torch.Generator | None = None
-        if config.temperature > 0:
-            self._generator = torch.Generator()
-            if seed is None:
-                self._generator.seed()
-            else:
-                self._generator.manual_seed(seed)
+        self.seed = _signed(secrets.randbits(63) if seed is None else seed)
+        self.count = 0
+        """Tokens drawn so far."""
+        self._seen = tuple(seen) if config.repetition_penalty != 1 else ()
+        self._rows: Rows | None = None
 
     @property
     def greedy(self) -> bool:
-        return self._generator is None
+        """Whether the largest logit decides, whatever was drawn before."""
+        config = self.config
+        plain = config.repetition_penalty == 1 and not config.logit_bias
+        return config.temperature == 0 and plain
 
     def draw(self, logits_V: Tensor) -> int:
-        """One token id from logits [V]; the most probable one when greedy."""
-        if self._generator is None:
+        """One token id from logits [V]; they stay as they are."""
+        if self.greedy:
             return int(logits_V.argmax())
-        logits = keep_probable(logits_V.float().cpu() / self.config.temperature, self.config)
-        return int(torch.multinomial(logits.softmax(-1), 1, generator=self._generator))
+        device = logits_V.device
+        if self._rows is None:
+            self._rows = rows_of(self.config, len(logits_V), self._seen, device=device)
+        number = None
+        if self.config.temperature > 0:
+            place = torch.tensor([[self.seed], [self.count]], device=device)
+            number = uniform(place[0], place[1])
+        token = int(draw(logits_V[None], self._rows, number))
+        self.count += 1
+        if self._rows.seen_BV is not None:
+            self._rows.seen_BV[0, token] = True
+        return token
 
 
-def keep_probable(logits_V: Tensor, config: SamplerConfig) -> Tensor:
-    """Logits with all but the kept tokens at -inf. The token that crosses ``top_p`` is kept."""
-    if 0 < config.top_k < logits_V.shape[-1]:
-        threshold = logits_V.topk(config.top_k).values[-1]
-        logits_V = logits_V.masked_fill(logits_V < threshold, -torch.inf)
-    if config.top_p < 1:
-        ordered, index = logits_V.sort(descending=True)
-        probabilities = ordered.softmax(-1)
-        dropped = probabilities.cumsum(-1) - probabilities >= config.top_p
-        dropped[0] = False
-        logits_V = logits_V.scatter(-1, index, ordered.masked_fill(dropped, -torch.inf))
-    return logits_V
+def rows_of(
+    config: SamplerConfig,
+    vocab_size: int,
+    seen: Iterable[int] = (),
+    *,
+    device: torch.device | str = "cpu",
+) -> Rows:
+    """The settings of one row, without what it does not want. Raises ConfigError."""
+    c = config
+    penalised, drawn = c.repetition_penalty != 1, c.temperature > 0
+
+    def row(value: float, wanted: bool) -> Tensor | None:
+        return torch.tensor([value], device=device) if wanted else None
+
+    seen_BV = bias_BV = None
+    if penalised:
+        seen_BV = torch.zeros(1, vocab_size, dtype=torch.bool, device=device)
+        seen_BV[0, list(seen)] = True
+    c.check_vocabulary(vocab_size)
+    if c.logit_bias:
+        bias_BV = torch.zeros(1, vocab_size, device=device)
+        bias_BV[0, list(c.logit_bias)] = torch.tensor(list(c.logit_bias.values()), device=device)
+    return Rows(
+        temperature_B=row(c.temperature, drawn),
+        top_k_B=row(c.top_k, drawn and c.top_k > 0),
+        top_p_B=row(c.top_p, drawn and c.top_p < 1),
+        min_p_B=row(c.min_p, drawn and c.min_p > 0),
+        penalty_B=row(c.repetition_penalty, penalised),
+        seen_BV=seen_BV,
+        bias_BV=bias_BV,
+    )
+
+
+def _adjusted(logits_BV: Tensor, rows: Rows) -> Tensor:
+    if rows.penalty_B is not None:
+        by_B1 = rows.penalty_B[:, None]
+        less = torch.where(logits_BV > 0, logits_BV / by_B1, logits_BV * by_B1)
+        logits_BV = torch.where(rows.seen_BV, less, logits_BV)
+    return logits_BV if rows.bias_BV is None else logits_BV + rows.bias_BV
+
+
+def _drop(logits: Tensor, dropped: Tensor) -> Tensor:
+    return logits.masked_fill(dropped, -torch.inf)
+
+
+def _pick(logits_BV: Tensor, uniform_B: Tensor | None) -> Tensor:
+    """The token at which the probabilities added up, in the order of ids, exceed the number."""
+    probabilities = logits_BV.softmax(-1)
+    total = probabilities.cumsum(-1)
+    # A sum on a GPU may rise by a rounding error where a probability is zero.
+    beyond = (total > uniform_B[:, None] * total[:, -1:]) & (probabilities > 0)
+    first_B = beyond.int().argmax(-1)
+    return torch.where(beyond.any(-1), first_B, probabilities.argmax(-1))
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """An int64 shifted to the right as if it had no sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(number: int) -> int:
+    """The low 64 bits of a number, as int64 holds them."""
+    return (number + _WORD // 2) % _WORD - _WORD // 2

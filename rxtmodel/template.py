@@ -65,10 +65,11 @@ class TokenIds:
         Raises ConfigError where the model has no token for what is asked.
         """
         head = self._known("tool_use") if tool_result else self.query
-        begin = {"fast": [self.answer], "auto": []}
-        if thinking != "fast":
-            begin["extended"] = [self._known("think")]
-        return [self.bos, *self._internal(internal), head, *query, *begin[thinking]]
+        start = section_at_start(thinking)
+        begin = [self.answer] if start == "answer" else [self._known("think")]
+        if start == "query":
+            begin = []
+        return [self.bos, *self._internal(internal), head, *query, *begin]
 
     def interaction_ids(
         self,
@@ -80,15 +81,27 @@ class TokenIds:
         internal: Sequence[int] = (),
         tool_result: bool = False,
     ) -> list[int]:
-        """A whole interaction, as it is encoded into memory."""
-        ids = self.query_ids(query, thinking="auto" if thinking else "fast", internal=internal,
+        """A whole interaction, as it is encoded into memory.
+
+        A tool call may come right after thinking, without an answer.
+        """
+        ids = self.query_ids(query, thinking="extended" if thinking else "fast", internal=internal,
                              tool_result=tool_result)  # fmt: skip
         if thinking:
-            ids += [self._known("think"), *thinking, self.answer]
+            ids += thinking
+            if answer or not tool_call:
+                ids.append(self.answer)
         ids += answer
         if tool_call:
             ids += [self._known("tool_call"), *tool_call]
         return [*ids, self.eos]
+
+    def completed_ids(self, prompt: Sequence[int], generated: Sequence[int]) -> list[int]:
+        """A whole interaction of what the decoder was given and what it drew; it ends once."""
+        kept = list(generated)
+        if self.eos in kept:
+            del kept[kept.index(self.eos) :]
+        return [*prompt, *kept, self.eos]
 
     def instruction_ids(self, text: Sequence[int]) -> list[int]:
         """An instruction without a query: what a system prompt writes into memory."""
@@ -124,6 +137,14 @@ class TokenIds:
     def special(self) -> tuple[int, ...]:
         """Every id that is not text."""
         return tuple(sorted({token for token in self.to_dict().values() if token is not None}))
+
+
+def section_at_start(thinking: Thinking) -> Section:
+    """Where an answer stands after its prompt. Raises ConfigError."""
+    sections: dict[str, Section] = {"fast": "answer", "extended": "thinking", "auto": "query"}
+    if thinking not in sections:
+        raise ConfigError(f"thinking must be one of {', '.join(sections)}, got {thinking!r}")
+    return sections[thinking]
 
 
 _OURS = TokenIds()

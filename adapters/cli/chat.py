@@ -49,6 +49,18 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--top-k", type=top_k, default=0, help="draw from the K likeliest (all)")
     top_p = bounded(float, lambda p: 0 < p <= 1, "more than 0 and at most 1")
     parser.add_argument("--top-p", type=top_p, default=1.0, help="... or from this share (1)")
+    min_p = bounded(float, lambda p: 0 <= p <= 1, "from 0 to 1")
+    parser.add_argument(
+        "--min-p", type=min_p, default=0.0, help="... or from this share of the likeliest one's (0)"
+    )
+    penalty = bounded(float, lambda p: 0 < p < math.inf, "more than 0")
+    parser.add_argument(
+        "--repetition-penalty", type=penalty, default=1.0, help="above 1: repeat less (1)"
+    )
+    text = bounded(str, bool, "some text")
+    parser.add_argument(
+        "--stop", metavar="TEXT", type=text, action="append", help="ends an answer; repeatable"
+    )
     length = bounded(int, lambda n: n >= 1, "at least 1")
     parser.add_argument("--max-tokens", type=length, default=64, help="longest answer (64)")
     parser.set_defaults(run=run)
@@ -71,15 +83,15 @@ def run(args: argparse.Namespace) -> int:
         return terminal.run(chat)
 
 
-Number = TypeVar("Number", int, float)
+Value = TypeVar("Value", int, float, str)
 
 
 def bounded(
-    convert: Callable[[str], Number], accept: Callable[[Number], bool], rule: str
-) -> Callable[[str], Number]:
-    """A type for argparse: a number that ``accept`` accepts, else the rule is said."""
+    convert: Callable[[str], Value], accept: Callable[[Value], bool], rule: str
+) -> Callable[[str], Value]:
+    """A type for argparse: a value that ``accept`` accepts, else the rule is said."""
 
-    def parse(text: str) -> Number:
+    def parse(text: str) -> Value:
         value = convert(text)
         if not accept(value):
             raise argparse.ArgumentTypeError(f"must be {rule}, not {text}")

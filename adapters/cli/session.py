@@ -159,6 +159,9 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
         top_k=args.top_k,
         top_p=args.top_p,
         max_tokens=args.max_tokens,
+        min_p=args.min_p,
+        repetition_penalty=args.repetition_penalty,
+        stop=tuple(args.stop or ()),
     )
     snapshot = None if args.snapshot is None else read_file(args.snapshot, model.fingerprint)
     with closing(open_store(args.store or default_store())) as store:

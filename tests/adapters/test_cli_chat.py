@@ -137,7 +137,15 @@ def test_ctrl_c_in_a_pipe_ends_at_once_and_keeps_what_was_answered(rxt: Rxt) -> 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--temperature", "-1"], ["--top-p", "0"], ["--max-tokens", "x"], ["--top-k", "-2"]],
+    [
+        ["--temperature", "-1"],
+        ["--top-p", "0"],
+        ["--max-tokens", "x"],
+        ["--top-k", "-2"],
+        ["--min-p", "1.5"],
+        ["--repetition-penalty", "0"],
+        ["--stop", ""],
+    ],
 )
 def test_wrong_usage_says_the_rule(rxt: Rxt, arguments: list[str]) -> None:
     done = rxt.chat(*arguments)
