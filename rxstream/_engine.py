@@ -99,8 +99,13 @@ class Engine:
         self, capacity: int, *, on_detach: Callable[[int], object] | None = None
     ) -> EventLog[Any]:
         """A stream of this runtime."""
-        lanes = self.lanes
-        return EventLog(capacity, on_detach=on_detach, deliver=lanes.deliver, clock=lanes.clock)
+        return EventLog(
+            capacity,
+            on_detach=on_detach,
+            deliver=self.lanes.deliver,
+            check=self.check,
+            clock=self.lanes.clock,
+        )
 
     def admit(self, turn: Turn) -> None:
         """Prefill and decode it, batched with others."""

@@ -20,7 +20,7 @@ from ._cursor import EMPTY, END, Cursor, E, InlineCursor, Overflow
 from ._readers import AsyncCursor, BlockingCursor
 from ._wake import SystemClock, elsewhere
 from ._watchdog import Watchdog
-from .errors import BackpressureDeadlock
+from .errors import BackpressureDeadlock, ClosedError
 from .events import Gap
 from .hooks import report
 
@@ -55,7 +55,8 @@ class EventLog(Generic[E]):
     ``on_detach(left)`` is called, outside of all locks, when a reader leaves a log that is still
     open; ``left`` is the number of readers that stay. ``clock`` times ``block_timeout``.
     ``deliver(log)`` sees to it that ``log.deliver()`` is called soon, on a thread that may call
-    subscribers; without it they are called by whoever appends, at once.
+    subscribers; without it they are called by whoever appends, at once. ``check()`` raises when
+    nobody may begin to read any more.
     """
 
     __slots__ = (
@@ -71,7 +72,8 @@ class EventLog(Generic[E]):
             "gates",
             "lock",
         ),
-        *("_readers", "_inline", "_parked", "_resting", "_on_detach", "_deliver", "_watchdog"),
+        *("_readers", "_inline", "_parked", "_resting", "_on_detach", "_deliver", "_check"),
+        "_watchdog",
         "__weakref__",
     )
 
@@ -82,6 +84,7 @@ class EventLog(Generic[E]):
         spare: int = SPARE,
         on_detach: Callable[[int], object] | None = None,
         deliver: Callable[[EventLog[E]], object] | None = None,
+        check: Callable[[], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
         if capacity < 1:
@@ -109,6 +112,7 @@ class EventLog(Generic[E]):
         self._resting: dict[Cursor[E], Callable[[], bool]] = {}
         self._on_detach = on_detach
         self._deliver = deliver
+        self._check = check
         self._watchdog = Watchdog(self, clock or SystemClock())
 
     # The producer's side.
@@ -188,7 +192,7 @@ class EventLog(Generic[E]):
     def _wake(self, waiting: dict[Cursor[E], Callable[[], bool]]) -> None:
         for cursor, wake in waiting.items():
             if not wake():
-                self.leave(cursor)  # Its event loop has ended.
+                self.leave(cursor, ClosedError("the event loop on which this was read has ended"))
 
     def close(self, error: Exception | None = None) -> None:
         """End the log: readers get what is left, then the end, or ``error``. Idempotent."""
@@ -264,6 +268,8 @@ class EventLog(Generic[E]):
         A ``block`` reader that stands still for ``block_timeout`` seconds while a producer waits
         for it ends with ``SlowSubscriberError``. Raises ``ValueError`` for a start outside the log.
         """
+        if self._check is not None:
+            self._check()
         with self.lock:
             cursor = Cursor(self, self._place(start, replay), _checked(overflow), block_timeout)
             self._join(cursor)
@@ -281,6 +287,8 @@ class EventLog(Generic[E]):
         replay: int | None = None,
     ) -> InlineCursor[E]:
         """A cursor that calls functions. Call its ``drain()`` to deliver what is there already."""
+        if self._check is not None:
+            self._check()
         with self.lock:
             place = self._place(start, replay)
             handlers = (on_next or _ignore, on_error, on_completed)

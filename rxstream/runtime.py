@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, get_args
 import anyio
 import anyio.to_thread
 
+from ._checks import check_type
 from ._core import Core, OnLaneError, cores, dropped
 from ._engine import Engine
 from ._machine import Isolation, Machine, OnMemoryFailure
@@ -75,11 +76,15 @@ class Runtime(Generic[M]):
         one tenant; beyond, queries are rejected as ``queue_full`` and ``tenant_full``. ``grace``
         bounds closing. ``lanes`` are for tests (see ``rxstream.testing.Lab``).
 
-        Raises StoreUnavailable, ValueError.
+        Raises StoreUnavailable, ValueError, and TypeError for what is no model, store or policy.
         """
         if durability not in get_args(Durability):
             known = ", ".join(get_args(Durability))
             raise ValueError(f"durability must be one of {known}, not {durability!r}")
+        policy = policy or Fair()
+        _check_parts(model, store, policy)
+        if grace is not None and grace < 0:
+            raise ValueError(f"grace must be >= 0 seconds or None, not {grace}")
         if model.max_batch < 1:
             raise ValueError(f"the model's max_batch must be >= 1, not {model.max_batch}")
         tenants = Tenants(max_queued, max_queued_per_tenant)
@@ -88,7 +93,7 @@ class Runtime(Generic[M]):
         on_error = OnLaneError()
         if lanes is None:
             lanes = Lanes.threads(thread_safe=model.thread_safe, on_error=on_error)
-        engine = Engine(model, opened, lanes, policy or Fair(), tenants)
+        engine = Engine(model, opened, lanes, policy, tenants)
         self._durability: Durability = durability
         self._grace = grace
         self._core = core = Core(engine, owns)
@@ -132,7 +137,7 @@ class Runtime(Generic[M]):
 
         Waits for store and model; on an event loop use ``amemory``. Raises StoreUnavailable,
         StoreCorrupt, SnapshotCorrupt, SnapshotIncompatible, MemoryUpdateError: then nothing changed
-        in the store. BackpressureDeadlock on a lane, ClosedError, ValueError.
+        in the store. BackpressureDeadlock on a lane, ClosedError, ValueError, TypeError.
         """
         engine = self._core.engine
         engine.check()
@@ -158,6 +163,8 @@ class Runtime(Generic[M]):
             engine.may_open()
             if isinstance(snapshot, (str, os.PathLike)):
                 snapshot = read_file(snapshot)
+            elif snapshot is not None:
+                check_type(snapshot, Snapshot, "the snapshot of a memory")
             return self._open(name, snapshot, "import", asked)
         finally:
             self._unclaim(name)
@@ -232,12 +239,12 @@ class Runtime(Generic[M]):
         asked = _made(machine)
         if machine.tenant.name == machine.name:
             asked["tenant"] = None  # a tenant by itself, as the new one will be
-        if self._claim(name) is not None:
-            raise VersionConflict(name, None, self._memories[name].version)
+        if (found := self._claim(name)) is not None:
+            raise _taken(name, found.version)
         try:
             known = call(engine.lanes.io, lambda: engine.store.head(name))
             if known is not None:
-                raise VersionConflict(name, None, known)
+                raise _taken(name, known)
             return self._open(name, memory.snapshot(), "fork", asked)
         finally:
             self._unclaim(name)
@@ -275,6 +282,7 @@ class Runtime(Generic[M]):
         Takes each memory's lock for a moment, a few microseconds for each open memory.
         """
         core = self._core
+        core.engine.check()
         with core.lock:
             machines = list(core.machines.values())
         return collect(core.engine, machines)
@@ -335,6 +343,24 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "on_memory_failure": get_args(OnMemoryFailure),
     "on_conflict": get_args(OnConflict),
 }
+
+
+def _taken(name: str, version: int) -> VersionConflict:
+    told = f"exists already, at version {version}; fork to another name"
+    return VersionConflict(name, None, version, told)
+
+
+def _check_parts(model: object, store: object, policy: object) -> None:
+    """Raise TypeError for what is no model, store or policy, before a thread needs it."""
+    needed: list[tuple[object, str, tuple[str, ...]]] = [
+        (model, "a model", ("fingerprint", "max_batch", "thread_safe", "start", "step", "finish")),
+        (policy, "a policy", ("plan",)),
+    ]
+    if store is not None and not isinstance(store, str):
+        needed.append((store, "a store", ("append", "commit", "head", "load", "log")))
+    for part, kind, names in needed:
+        if missing := [name for name in names if not hasattr(part, name)]:
+            raise TypeError(f"{type(part).__name__} is not {kind}: it has no {', '.join(missing)}")
 
 
 def _made(machine: Machine) -> dict[str, Any]:

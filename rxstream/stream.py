@@ -158,12 +158,12 @@ class EventStream(Observable[E]):
 
     def __await__(self) -> Generator[Any, None, Any]:
         raise TypeError(
-            f"a {type(self).__name__} has no single result: use `async for`, or an operator"
+            f"no single result comes of {type(self).__name__}: use `async for`, or an operator"
         )
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"a {type(self).__name__} lives in this process and cannot be pickled: "
+            f"{type(self).__name__} objects live in this process and cannot be pickled: "
             "send memory.snapshot() instead, or the events themselves"
         )
 

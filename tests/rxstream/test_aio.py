@@ -15,7 +15,7 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from rxstream import aio
-from rxstream.errors import BackpressureDeadlock, SlowSubscriberError
+from rxstream.errors import BackpressureDeadlock, ClosedError, SlowSubscriberError
 from rxstream.events import Gap
 from rxstream.log import EventLog
 from rxstream.stream import EventStream
@@ -280,6 +280,8 @@ def test_a_reader_whose_loop_has_ended_is_removed_and_never_raises_into_the_prod
     assert log.readers == 1
     assert log.append(1)
     assert log.readers == 0 and log.ready()
+    with pytest.raises(ClosedError, match="event loop on which this was read has ended"):
+        anyio.run(reader.__anext__, backend=anyio_backend)
 
 
 class TestAiter:

@@ -460,7 +460,8 @@ def test_fork(tmp_path):
             if not child:
                 refused = 0
                 for call in (lambda: chat.ask("x"), lambda: runtime.memory("m"), memory.snapshot,
-                             it.result, it.cancel, memory.flush, runtime.close):
+                             it.result, it.cancel, memory.flush, runtime.close, runtime.stats,
+                             it.subscribe, it.blocking, memory.events.iter):
                     try:
                         call()
                     except ForkedRuntimeError:
@@ -472,7 +473,7 @@ def test_fork(tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60
     )
-    assert done.stdout == "7\nagain #1\n", done.stderr
+    assert done.stdout == "11\nagain #1\n", done.stderr
 
 
 def test_an_exit_on_a_lane_closes_the_runtime(model, caplog):

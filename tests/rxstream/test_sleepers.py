@@ -68,8 +68,8 @@ def room(request):
 @pytest.mark.parametrize("kind", KINDS)
 def test_others_go_on_whatever_it_sleeps_at(room, kind, caplog) -> None:
     before = Recorder(room.memory.events)
-    sleeper = Sleeper(kind)
-    room.memory.events.subscribe(sleeper)
+    sleeper, over = Sleeper(kind), threading.Event()
+    room.memory.events.subscribe(sleeper, on_completed=over.set)
     after = Recorder(room.memory.events)
     it = room.chat.ask("one two")
     elsewhere = room.other.ask("hello")
@@ -84,14 +84,13 @@ def test_others_go_on_whatever_it_sleeps_at(room, kind, caplog) -> None:
     done = Recorder(room.chat.ask("four")).wait()
     assert done.letters == "QSTTAUD"
     assert room.runtime.close(grace=30)
-    for thread in sleeper.threads:
-        thread.join(30)
+    assert over.wait(30)
     assert [event.seq for event in sleeper.got] == list(range(1, 23))
 
 
 def test_once_left_behind_it_is_called_on_threads_of_its_own(room) -> None:
-    sleeper, told = Sleeper("token"), Recorder(room.memory.events)
-    room.memory.events.subscribe(sleeper)
+    sleeper, told, over = Sleeper("token"), Recorder(room.memory.events), threading.Event()
+    room.memory.events.subscribe(sleeper, on_completed=over.set)
     room.chat.ask("one two")
     room.leave_behind(sleeper)
     told.wait_for(8)
@@ -100,10 +99,10 @@ def test_once_left_behind_it_is_called_on_threads_of_its_own(room) -> None:
     first = set(sleeper.threads)
     room.chat.ask("three")
     told.wait_for(15)
-    for thread in set(sleeper.threads) - first:
-        thread.join(30)
-        assert thread.name == "rxstream-release"
     room.close()
+    assert over.wait(30)
+    later = set(sleeper.threads) - first
+    assert later and {thread.name for thread in later} == {"rxstream-release"}
     assert [event.seq for event in sleeper.got] == list(range(1, 16))
 
 
