@@ -26,3 +26,16 @@ def check_type(value: object, expected: type, kind: str) -> None:
     """Raise ``TypeError`` unless ``value`` is an ``expected``."""
     if not isinstance(value, expected):
         raise TypeError(f"{kind} must be of type {expected.__name__}, not {type(value).__name__}")
+
+
+def check_parts(model: object, store: object, policy: object) -> None:
+    """Raise TypeError for what is no model, store or policy, before a thread needs it."""
+    needed: list[tuple[object, str, tuple[str, ...]]] = [
+        (model, "a model", ("fingerprint", "max_batch", "thread_safe", "start", "step", "finish")),
+        (policy, "a policy", ("plan",)),
+    ]
+    if store is not None and not isinstance(store, str):
+        needed.append((store, "a store", ("append", "commit", "head", "load", "log")))
+    for part, kind, names in needed:
+        if missing := [name for name in names if not hasattr(part, name)]:
+            raise TypeError(f"{type(part).__name__} is not {kind}: it has no {', '.join(missing)}")

@@ -20,7 +20,7 @@ from .hooks import report
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .log import EventLog
+    from ._readership import Readership
 
 E = TypeVar("E")
 
@@ -52,7 +52,7 @@ class Cursor(Generic[E]):
     )
 
     def __init__(
-        self, log: EventLog[E], pos: int, overflow: Overflow, block_timeout: float | None
+        self, log: Readership[E], pos: int, overflow: Overflow, block_timeout: float | None
     ) -> None:
         self.log = log
         self.pos = pos
@@ -120,7 +120,7 @@ class InlineCursor(Cursor[E]):
 
     def __init__(
         self,
-        log: EventLog[E],
+        log: Readership[E],
         pos: int,
         overflow: Overflow,
         block_timeout: float | None,
@@ -194,7 +194,7 @@ class InlineCursor(Cursor[E]):
             report(fault)
 
 
-def _deliver(cursor: InlineCursor[Any], log: EventLog[Any]) -> None:
+def _deliver(cursor: InlineCursor[Any], log: Readership[Any]) -> None:
     """Call the subscriber of ``cursor`` until nothing is left. In its context, under its baton."""
     ring, size, limit = log.ring, log.size, cursor.limit
     while (handlers := cursor._handlers) is not None:

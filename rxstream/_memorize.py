@@ -65,7 +65,8 @@ class Memorizer:
         self.engine = machine.engine
         self.value, self.version, self.digest = start.value, start.version, start.digest
         self.log_seq, self.keys = start.log_seq, start.keys
-        self.durability, self.on_conflict = start.durability, start.on_conflict
+        self.durability: Durability = start.durability
+        self.on_conflict: OnConflict = start.on_conflict
         self.last_seq = start.log_seq
         """The last log record that we know of; of the io lane."""
         self.stale = False

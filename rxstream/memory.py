@@ -187,7 +187,7 @@ class ShortTermMemory(EventStream[MemoryInfo], abc.ObserverBase["Snapshot"], Gen
 
         Waits for the store. Raises VersionConflict when the store knows that name already.
         """
-        return self._runtime._fork(self, name)
+        return self._runtime._memories.fork(self._runtime, self, name)
 
     def flush(self) -> Pending[int | None]:
         """Bring the current version to the store; the result is the version that it then holds.
