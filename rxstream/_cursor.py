@@ -12,6 +12,7 @@ import enum
 import threading
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
 
+from ._wake import elsewhere
 from .errors import SlowSubscriberError
 from .events import Gap
 from .hooks import report
@@ -19,7 +20,7 @@ from .hooks import report
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .log import EventLog
+    from ._readership import Readership
 
 E = TypeVar("E")
 
@@ -51,7 +52,7 @@ class Cursor(Generic[E]):
     )
 
     def __init__(
-        self, log: EventLog[E], pos: int, overflow: Overflow, block_timeout: float | None
+        self, log: Readership[E], pos: int, overflow: Overflow, block_timeout: float | None
     ) -> None:
         self.log = log
         self.pos = pos
@@ -115,11 +116,11 @@ class InlineCursor(Cursor[E]):
     The log holds it until it ends or is disposed.
     """
 
-    __slots__ = ("_baton", "_context", "_gating", "_handlers")
+    __slots__ = ("_apart", "_baton", "_context", "_gating", "_handlers")
 
     def __init__(
         self,
-        log: EventLog[E],
+        log: Readership[E],
         pos: int,
         overflow: Overflow,
         block_timeout: float | None,
@@ -136,6 +137,17 @@ class InlineCursor(Cursor[E]):
         self._context: contextvars.Context | None = contextvars.copy_context()
         self._handlers: Any = handlers
         self._gating = overflow == "block"
+        self._apart = False
+        """Called on threads of its own: it has held somebody else's up."""
+
+    def set_aside(self) -> Callable[[Any], object] | None:
+        """If it is being called: its function, which is called apart from others from now on."""
+        handlers = self._handlers
+        if handlers is None or not self._baton.locked():
+            return None
+        self._apart = True
+        function: Callable[[Any], object] = handlers[0]
+        return function
 
     def dispose(self) -> None:
         """Stop listening: no call starts from now on; one in flight elsewhere completes.
@@ -147,6 +159,13 @@ class InlineCursor(Cursor[E]):
 
     def drain(self) -> None:
         """Deliver what is there, unless somebody is delivering: then it is delivered there."""
+        if self._apart:
+            if not self._baton.locked():
+                elsewhere(self._drain)
+        else:
+            self._drain()
+
+    def _drain(self) -> None:
         log = self.log
         while (self.pos != log.head or log.closed) and not self.closed:
             if not self._baton.acquire(False):
@@ -175,7 +194,7 @@ class InlineCursor(Cursor[E]):
             report(fault)
 
 
-def _deliver(cursor: InlineCursor[Any], log: EventLog[Any]) -> None:
+def _deliver(cursor: InlineCursor[Any], log: Readership[Any]) -> None:
     """Call the subscriber of ``cursor`` until nothing is left. In its context, under its baton."""
     ring, size, limit = log.ring, log.size, cursor.limit
     while (handlers := cursor._handlers) is not None:

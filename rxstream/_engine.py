@@ -16,6 +16,7 @@ from ._turn import Phase, Turn
 from ._updates import Updates
 from .errors import ClosedError, ForkedRuntimeError
 from .lanes import SchedulerLane, refuse_to_wait
+from .log import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from ._tenants import Tenants
     from .events import Event
     from .lanes import Lanes
-    from .log import EventLog
-    from .model import ReactiveModel
+    from .model import DecodeRequest, ReactiveModel
     from .scheduling import Policy
     from .store import Store
+
+    _Begun = tuple[Turn, DecodeRequest[Any]]
 
 logger = logging.getLogger("rxstream")
 
@@ -92,6 +94,18 @@ class Engine:
     def decoding(self) -> int:
         """Decodings that are open now."""
         return len(self._running)
+
+    def log(
+        self, capacity: int, *, on_detach: Callable[[int], object] | None = None
+    ) -> EventLog[Any]:
+        """A stream of this runtime."""
+        return EventLog(
+            capacity,
+            on_detach=on_detach,
+            deliver=self.lanes.deliver,
+            check=self.check,
+            clock=self.lanes.clock,
+        )
 
     def admit(self, turn: Turn) -> None:
         """Prefill and decode it, batched with others."""
@@ -166,11 +180,15 @@ class Engine:
         runnable = self._runnable()
         if runnable:
             self._step(runnable)
-        free, took = self.model.max_batch - len(self._running), False
-        if (self._waiting and free > 0) or (self._shared_lane and self._updates):
-            took = self._carry_out(max(0, free))
-        if took or self._can_step():
+        # Whatever else there is to do, subscribers get their tokens first.
+        if self._has_more():
+            self.lanes.then(self._carry_out)
+        elif self._can_step():
             self.kick()
+
+    def _has_more(self) -> bool:
+        free = self.model.max_batch - len(self._running)
+        return bool((self._waiting and free > 0) or (self._shared_lane and self._updates))
 
     def _collect(self) -> None:
         self._waiting = [turn for turn in self._waiting if turn.phase is Phase.QUEUED]
@@ -235,8 +253,8 @@ class Engine:
         except Exception:
             logger.exception("the model failed to release a decoding")
 
-    def _carry_out(self, free: int) -> bool:
-        """What the policy chooses beside the step. False when it chose nothing."""
+    def _carry_out(self) -> None:
+        """What the policy chooses beside the step."""
         for turn in self._running:
             _charge(turn)
         self._waiting = [turn for turn in self._waiting if turn.phase is Phase.QUEUED]
@@ -244,27 +262,36 @@ class Engine:
             self._waiting,
             self._updates.collect() if self._shared_lane else [],
             running=len(self._running),
-            free=free,
+            free=max(0, self.model.max_batch - len(self._running)),
             lag=0.0 if self._shared_lane else self._updates.lag(),
             costs=(self.prefills.cost, self.updates.cost),
         )
         prefills, self._waiting, updates, left = planned
-        if prefills:
-            self._prefill(prefills)
         if self._shared_lane:
             self._updates.waiting = left
-            self._updates.run(updates)
-        return bool(prefills or updates)
+        begun = self._begin(prefills)
+        if begun or updates:
+            self.lanes.then(partial(self._work, begun, updates))
+        elif prefills or self._can_step():
+            self.kick()
 
-    def _prefill(self, turns: list[Turn]) -> None:
+    def _work(self, begun: list[_Begun], updates: list[Turn]) -> None:
+        if begun:
+            self._prefill(begun)
+        if updates:
+            self._updates.run(updates)
+        self.kick()
+
+    def _begin(self, turns: list[Turn]) -> list[_Begun]:
         begun = []
         for turn in turns:
             if turn.given is not None:
                 turn.machine.give(turn, turn.given)
             elif (request := turn.machine.begin(turn)) is not None:
                 begun.append((turn, request))
-        if not begun:
-            return
+        return begun
+
+    def _prefill(self, begun: list[_Begun]) -> None:
         self.prefills.add(len(begun))
         began = self.now()
         outcomes = batched("start", self.model.start, [request for _, request in begun])

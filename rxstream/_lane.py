@@ -1,4 +1,9 @@
-"""A lane with a thread of its own."""
+"""A lane with a thread of its own.
+
+Subscribers are called last: an action of a lane only notes which streams have news, and they are
+delivered when it is done. So a subscriber that does not return holds up nothing but the thread:
+another one can take the lane over at that very place.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,16 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ._relief import PATIENCE
 from .errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ._relief import Watch
+    from .log import EventLog
 
 logger = logging.getLogger("rxstream")
 
@@ -35,10 +44,22 @@ class _Timer:
 
 
 class _State:
-    """What the thread holds. It never holds the Lane, so that a dropped Lane can stop it."""
+    """What a lane shares with its thread, and with the one that takes over from it."""
 
     def __init__(self, on_error: Callable[[BaseException], object]) -> None:
-        self.wake = threading.Condition(threading.Lock())
+        self.lock = threading.Lock()
+        self.wake = threading.Condition(self.lock)
+        self.ident: int | None = None
+        """The thread that works for this lane now."""
+        self.ended = threading.Event()
+        self.watch: Watch | None = None
+        self.news: deque[EventLog[Any]] = deque()
+        """To be delivered after the present action; the first one is being delivered."""
+        self.delivering = 0
+        """The number of the delivery under way; 0 for none."""
+        self.deliveries = itertools.count(1)
+        self.seen = 0
+        """The delivery that the watch has seen."""
         self.actions: deque[Callable[[], object]] = deque()
         self.timers: list[tuple[float, int, _Timer]] = []
         self.order = itertools.count()
@@ -66,24 +87,73 @@ def _wait_for_work(state: _State) -> bool:
             state.idle = False
 
 
+class _Here(threading.local):
+    state: _State | None = None
+
+
+_here = _Here()
+
+
+def deliver_later(log: EventLog[Any]) -> bool:
+    """Deliver ``log`` when the present action of this lane is done. False: this is no lane."""
+    state = _here.state
+    if state is None or state.watch is None:
+        return False
+    if not state.delivering:
+        state.news.append(log)
+    else:  # inside of a subscriber, from which the lane may just be taken over
+        with state.lock:
+            if state.ident != threading.get_ident():
+                return False
+            state.news.append(log)
+    if not state.watch.armed:
+        state.watch.arm()
+    return True
+
+
 def _run(state: _State) -> None:
+    state.ident = threading.get_ident()
+    _here.state = state
     actions = state.actions
+    if state.news and not _deliver(state):  # left by the thread that had the lane before
+        return
     while _wait_for_work(state):
         before, began = state.worked[0], time.monotonic()
         state.worked = before, began
         # Timers are looked at between bursts only; the clock lane has no bursts.
         while actions:
             action = actions.popleft()
-            try:
-                action()
-            except BaseException as error:
-                try:
-                    state.on_error(error)
-                except Exception:
-                    logger.exception("error handler of a lane failed")
-                del error
+            _guarded(state, action)
             del action
+            if state.news and not _deliver(state):
+                return
         state.worked = before + time.monotonic() - began, None
+    state.ended.set()
+
+
+def _guarded(state: _State, action: Callable[[], object]) -> None:
+    try:
+        action()
+    except BaseException as error:
+        try:
+            state.on_error(error)
+        except Exception:
+            logger.exception("error handler of a lane failed")
+
+
+def _deliver(state: _State) -> bool:
+    """Call the subscribers of what has news. False: the lane was taken over meanwhile."""
+    news, me = state.news, threading.get_ident()
+    while True:
+        with state.lock:
+            if state.ident != me:
+                return False
+            if state.delivering:
+                news.popleft()
+            state.delivering = next(state.deliveries) if news else 0
+        if not state.delivering:
+            return True
+        _guarded(state, news[0].deliver)
 
 
 class Lane:
@@ -93,11 +163,10 @@ class Lane:
         self.name = name
         self._state = _State(on_error)
         self._thread: threading.Thread | None = None
-        self._ident: int | None = None
 
     def submit(self, action: Callable[[], object]) -> None:
         state = self._state
-        if self._ident == threading.get_ident():
+        if state.ident == threading.get_ident():
             state.actions.append(action)  # its own thread is awake, and drains before it stops
             return
         with state.wake:
@@ -122,6 +191,10 @@ class Lane:
                 self._start()
         return timer
 
+    def then(self, action: Callable[[], object]) -> None:
+        """On the lane itself: run ``action`` next, once all news is delivered."""
+        self._state.actions.appendleft(action)
+
     def _start(self) -> None:
         # An empty context: what the first caller had set must not leak into every later action.
         run = contextvars.Context().run
@@ -129,13 +202,38 @@ class Lane:
             target=run, args=(_run, self._state), name=f"rxstream-{self.name}", daemon=True
         )
         self._thread.start()
-        self._ident = self._thread.ident
+
+    def watch(self, watch: Watch) -> None:
+        """Call subscribers at the end of actions, and have ``watch`` look after that."""
+        self._state.watch = watch
+
+    def relieve(self) -> bool:
+        """Take the lane over from a subscriber that has not returned since the last time.
+
+        The subscriber keeps the thread that it has. False when no subscriber is being called.
+        """
+        state = self._state
+        with state.lock:
+            seen, state.seen = state.seen, state.delivering
+            if not state.delivering or state.delivering != seen:
+                return state.delivering > 0
+            held = state.news[0]
+            state.ident = None
+            state.delivering = 0  # its other subscribers have not got it yet: it stays the first
+        for function in held.set_aside():
+            logger.warning(
+                "a subscriber does not return and has held the lane %r up for more than %g s: %r. "
+                "It keeps its thread, and is called on threads of its own from now on",
+                *(self.name, PATIENCE, function),
+            )
+        self._start()
+        return True
 
     def now(self) -> float:
         return time.monotonic()
 
     def is_current(self) -> bool:
-        return self._ident == threading.get_ident()
+        return self._state.ident == threading.get_ident()
 
     @property
     def busy_seconds(self) -> float:
@@ -144,17 +242,17 @@ class Lane:
         return before if began is None else before + time.monotonic() - began
 
     def close(self, timeout: float | None = None) -> bool:
-        with self._state.wake:
-            self._state.closing = True
-            self._state.timers.clear()
-            self._state.wake.notify()
-        thread = self._thread
-        if thread is None:
+        state = self._state
+        with state.wake:
+            state.closing = True
+            state.timers.clear()
+            state.wake.notify()
+        if self._thread is None:
             return True
-        if thread is threading.current_thread():
+        if self.is_current():
             return False
-        thread.join(timeout)
-        if thread.is_alive():
+        if not state.ended.wait(timeout):
             return False
-        self._ident = None  # another thread may get that number now
+        self._thread.join()  # it has nothing more to do
+        state.ident = None  # another thread may get that number now
         return True

@@ -40,7 +40,9 @@ class Machine(Answering):
         run_id: str,
     ) -> None:
         super().__init__(engine, tenant, run_id)
-        self.name, self.isolation, self.on_memory_failure = name, isolation, on_memory_failure
+        self.name = name
+        self.isolation: Isolation = isolation
+        self.on_memory_failure: OnMemoryFailure = on_memory_failure
         self.channels: dict[str, Channel] = {}
         self.halted = False
         self.closing = self.closed = False

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from ._commit import Committer
 from ._persist import Persister
 from ._rebase import Rebaser
 from ._replay import KEYS_KEPT, note_key
@@ -65,7 +66,8 @@ class Memorizer:
         self.engine = machine.engine
         self.value, self.version, self.digest = start.value, start.version, start.digest
         self.log_seq, self.keys = start.log_seq, start.keys
-        self.durability, self.on_conflict = start.durability, start.on_conflict
+        self.durability: Durability = start.durability
+        self.on_conflict: OnConflict = start.on_conflict
         self.last_seq = start.log_seq
         """The last log record that we know of; of the io lane."""
         self.stale = False
@@ -74,7 +76,7 @@ class Memorizer:
         """Log records of updates that ended without effect; a rebase leaves them out."""
         self.updating: Turn | None = None
         self.queue: deque[Turn] = deque()
-        self.persister = Persister(self, start.stored)
+        self.persister, self.committer = Persister(self, start.stored), Committer(self)
         self.restorer, self.rebaser = Restorer(self), Rebaser(self)
 
     # Updates, lock held unless said otherwise
@@ -199,18 +201,17 @@ class Memorizer:
         elif turn.seq is None or turn.committing or self.rebaser.running:
             return
         elif self.stale:
-            self._conflict(turn, VersionConflict(self.machine.name, self.version, None, _STALE))
+            self.conflict(turn, VersionConflict(self.machine.name, self.version, None, _STALE))
         elif turn.value is _UNSET:
             return
         elif self.durability == "sync":
-            turn.committing = True
-            self.machine.after(partial(self.engine.on_dump, partial(self._dump, turn)))
+            self.committer.start(turn)
         else:
-            self._commit(turn, "", durable=False)
+            self.commit(turn, "", durable=False)
             if self.durability == "async":
                 self.persister.save()
 
-    def _conflict(self, turn: Turn, error: VersionConflict) -> None:
+    def conflict(self, turn: Turn, error: VersionConflict) -> None:
         """Somebody else has written meanwhile."""
         turn.committing, self.stale = False, True
         if self.on_conflict == "rebase":
@@ -218,72 +219,14 @@ class Memorizer:
         else:
             self.failed(turn, error, "conflict")
 
-    def _dump(self, turn: Turn) -> None:
-        """On the lane for dumps: the next version as it will stand in the store."""
-        if self._ended(turn):
-            return
-        try:
-            state = self.engine.model.dump(turn.value)
-            assert turn.seq is not None
-            snapshot = self.snapshot_of(
-                state,
-                version=turn.base_version + 1,
-                log_seq=turn.seq,
-                keys=(*self.keys, *((turn.key,) if turn.key is not None else ())),
-            )
-        except Exception as exc:
-            self._failed_late(turn, exc, "dump")
-            return
-        self.engine.on_io(partial(self._store, turn, snapshot))
-
-    def _store(self, turn: Turn, snapshot: Snapshot) -> None:
-        """On the io lane."""
-        if self._ended(turn):
-            return
-        try:
-            self.persister.commit(snapshot)
-        except VersionConflict as conflict:
-            with self.machine:
-                if turn.phase is Phase.UPDATING:
-                    self._conflict(turn, conflict)
-                else:
-                    self.release()
-            return
-        except Exception as exc:
-            self._failed_late(turn, exc, "store")
-            return
-        with self.machine:
-            self.persister.note_stored(snapshot)
-            if turn.phase is Phase.UPDATING:
-                self._commit(turn, snapshot.digest, durable=True)
-            else:
-                # It failed meanwhile (timeout, abort), but stands in the store: put the old back.
-                self.restorer.running = False
-                self.restorer.put_back()
-
-    def _ended(self, turn: Turn) -> bool:
-        """Whether it failed before it reached the store. Then those that wait may go on."""
-        with self.machine:
-            if turn.phase is Phase.UPDATING:
-                return False
-            self.release()
-            return True
-
-    def _failed_late(self, turn: Turn, error: Exception, reason: str) -> None:
-        with self.machine:
-            if turn.phase is Phase.UPDATING:
-                turn.committing = False
-                self.failed(turn, error, reason)
-            else:
-                self.release()
-
     def release(self) -> None:
         """No commit of an update is under way any more."""
         self.restorer.running = False
         self.machine.dispatch()
         self.machine.check_idle()
 
-    def _commit(self, turn: Turn, digest: str, *, durable: bool) -> None:
+    def commit(self, turn: Turn, digest: str, *, durable: bool) -> None:
+        """The next version is the memory now."""
         assert turn.seq is not None
         self.value, self.version, self.digest = turn.value, turn.base_version + 1, digest
         self.log_seq = turn.seq

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 from ._promise import Pending
 from .errors import ClosedError, StoreUnavailable, VersionConflict
 from .events import ErrorInfo
-from .log import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._memorize import Memorizer
     from .lanes import Timer
+    from .log import EventLog
     from .snapshot import Snapshot
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
@@ -61,8 +61,8 @@ class Persister:
         self._memorizer, self._machine = memorizer, memorizer.machine
         self._engine = memorizer.engine
         self.stored, self.digest = stored, memorizer.digest
-        self.outcomes: EventLog[MemoryPersisted | PersistFailed] = EventLog(64)
-        self.changes: EventLog[MemoryInfo] = EventLog(64)
+        self.outcomes: EventLog[MemoryPersisted | PersistFailed] = self._engine.log(64)
+        self.changes: EventLog[MemoryInfo] = self._engine.log(64)
         self._saving = False
         self._tries = 0
         self._timer: Timer | None = None

@@ -14,6 +14,7 @@ from .errors import BackpressureDeadlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from types import TracebackType
 
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ class Pending(Generic[T]):
         self._done = False
         self._value: T | None = None
         self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
         self._callbacks: list[Callable[[], object]] = []
 
     def __reduce__(self) -> NoReturn:
@@ -115,6 +117,7 @@ class Pending(Generic[T]):
             if self._done:
                 return False
             self._value, self._error, self._done = value, error, True
+            self._traceback = error.__traceback__ if error is not None else None
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
@@ -122,5 +125,6 @@ class Pending(Generic[T]):
 
     def _get(self) -> T:
         if self._error is not None:
-            raise self._error
+            # Raising adds frames of the caller: those of the one before go.
+            raise self._error.with_traceback(self._traceback)
         return self._value  # type: ignore[return-value]

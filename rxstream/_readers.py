@@ -75,9 +75,11 @@ class AsyncCursor(_Handle[E]):
     """An async iterator over a log, on asyncio and trio; best used as ``async with``.
 
     Cancellation loses no event and repeats none. One task at a time may read, a second one gets
-    ``anyio.BusyResourceError``. Raises ``SlowSubscriberError`` when it was too slow for its policy,
-    and the error of the log at its end. After ``break`` the producer is released when the iterator
-    is dropped; ``async with`` releases it at once.
+    ``anyio.BusyResourceError``; a reader stays on the event loop on which it began. Raises
+    ``SlowSubscriberError`` when it was too slow for its policy, and the error of the log at its
+    end. After ``break`` the producer is released when the iterator is dropped, after the
+    cancellation of a task perhaps only by the next garbage collection; ``async with`` releases it
+    at once.
     """
 
     __slots__ = ("_backend", "_taken", "_waker", "_woken")

@@ -51,8 +51,10 @@ class Timeouts:
     def __post_init__(self) -> None:
         for name in ("queued", "first_token", "between_tokens", "answer", "memory"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"timeout {name} must be positive, not {value}")
+            if value is not None and not (isinstance(value, (int, float)) and value > 0):
+                raise ValueError(f"timeout {name} must be a positive number, not {value!r}")
+        if self.on_timeout not in ("fail", "stop"):
+            raise ValueError(f"on_timeout must be 'fail' or 'stop', not {self.on_timeout!r}")
 
 
 NO_TIMEOUTS = Timeouts()

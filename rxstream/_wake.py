@@ -166,6 +166,10 @@ class LoopWaker:
         yield self
         self.result()
 
+    def done(self) -> bool:
+        """Whether the wait is over; asked by tools that look at what a task waits for."""
+        return self._resume is None
+
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The loop on which the reader waits."""
         return self.loop

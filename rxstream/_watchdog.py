@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import SlowSubscriberError
 
 if TYPE_CHECKING:
+    from ._readership import Readership
     from ._wake import Clock, Timer
-    from .log import EventLog
 
 
 class Watchdog:
@@ -22,13 +22,13 @@ class Watchdog:
 
     __slots__ = ("_clock", "_log", "_pending", "_timer")
 
-    def __init__(self, log: EventLog[Any], clock: Clock) -> None:
+    def __init__(self, log: Readership[Any], clock: Clock) -> None:
         self._log = weakref.ref(log)  # A pending timer must not keep the log alive.
         self._clock = clock
         self._pending = False
         self._timer: Timer | None = None
 
-    def plan(self, log: EventLog[Any]) -> float | None:
+    def plan(self, log: Readership[Any]) -> float | None:
         """Locked. Note since when each full reader stands still.
 
         Returns after how many seconds ``start`` must look again; None: a timer runs, or no need to.
@@ -52,7 +52,7 @@ class Watchdog:
         timer, self._timer, self._pending = self._timer, None, False
         return timer
 
-    def start(self, log: EventLog[Any], delay: float) -> None:
+    def start(self, log: Readership[Any], delay: float) -> None:
         """Look again in ``delay`` seconds."""
         timer = self._clock.submit_later(delay, self._fire)
         with log.lock:

@@ -12,6 +12,7 @@ from anyio.lowlevel import current_token
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
+from ._checks import check_type
 from ._wake import loop_here, wake
 from .stream import EventStream, Keeping, bounded
 
@@ -209,4 +210,7 @@ async def _feed(
 
 
 def _stream(source: Observable[T], capacity: int) -> EventStream[T]:
-    return source if isinstance(source, EventStream) else bounded(source, capacity)
+    if isinstance(source, EventStream):
+        return source
+    check_type(source, Observable, "what is iterated")
+    return bounded(source, capacity)

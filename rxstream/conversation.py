@@ -7,17 +7,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _debug
-from ._turn import NO_TIMEOUTS, Turn
+from ._checks import check_text, check_type
+from ._turn import NO_TIMEOUTS, Timeouts, Turn
 from .errors import QueryRejected
 from .interaction import Interaction
-from .log import EventLog
 from .model import CompletedInteraction, Sampling
 from .stream import EventStream
 
 if TYPE_CHECKING:
     from ._line import Busy, Channel
     from ._machine import Machine
-    from ._turn import Detach, Timeouts
+    from ._turn import Detach
     from .events import Event
     from .memory import ShortTermMemory
 
@@ -70,7 +70,7 @@ class Conversation:
         machine, channel = self._machine, self._channel
         with machine:
             if channel.log is None:
-                channel.log = EventLog(CAPACITY, clock=machine.engine.lanes.clock)
+                channel.log = machine.engine.log(CAPACITY)
                 if machine.closed:
                     machine.end(channel.log)
             if self._events is None:
@@ -96,8 +96,8 @@ class Conversation:
         memory and leaves it as it is.
 
         Raises QueryRejected (``queue_full, tenant_full, busy, closed, duplicate, too_long, invalid,
-        halted``); with ``raise_on_reject=False`` the interaction's stream says so instead. Never
-        waits.
+        halted``); with ``raise_on_reject=False`` the interaction's stream says so instead.
+        TypeError and ValueError for wrong arguments; a key has 1 to 512 bytes. Never waits.
         """
         return self._start(
             query,
@@ -123,6 +123,7 @@ class Conversation:
 
         It takes its turn like a query, with the answer given. Raises QueryRejected, as ``ask``.
         """
+        check_type(answer, str, "an answer")
         completed = CompletedInteraction(query=query, answer=answer, token_ids=token_ids)
         return self._remember(completed, key=key, raise_on_reject=raise_on_reject)
 
@@ -150,12 +151,19 @@ class Conversation:
         query: str,
         *,
         sampling: Sampling,
+        key: str | None,
+        timeouts: Timeouts,
         raise_on_reject: bool,
         detach: Detach,
         **options: Any,
     ) -> Interaction:
         if detach not in ("cancel", "keep"):
             raise ValueError(f"detach must be 'cancel' or 'keep', not {detach!r}")
+        check_type(query, str, "a query")
+        check_type(sampling, Sampling, "sampling")
+        check_type(timeouts, Timeouts, "timeouts")
+        if key is not None:
+            check_text(key, "an idempotency key")
         machine = self._machine
         engine = machine.engine
         engine.check()
@@ -165,6 +173,8 @@ class Conversation:
             channel=self._channel,
             query=query,
             sampling=sampling,
+            key=key,
+            timeouts=timeouts,
             detach=detach,
             context=contextvars.copy_context(),
             may_wait=engine.may_wait,
@@ -172,11 +182,7 @@ class Conversation:
             site=_debug.site(),
             **options,
         )
-        turn.log = EventLog(
-            ROOM + sampling.max_tokens,
-            on_detach=partial(machine.detached, turn),
-            clock=engine.lanes.clock,
-        )
+        turn.log = engine.log(ROOM + sampling.max_tokens, on_detach=partial(machine.detached, turn))
         interaction = Interaction(turn)
         refusal = machine.ask(turn, self._validate(query))
         if refusal is not None and raise_on_reject:
@@ -184,9 +190,8 @@ class Conversation:
         return interaction
 
     def _validate(self, query: str) -> QueryRejected | None:
-        if not isinstance(query, str):
-            raise TypeError(f"a query is text, not {type(query).__name__}")
         try:
+            query.encode()  # what cannot be put on record must not be answered
             self._machine.engine.model.validate(self._channel.label + query)
         except QueryRejected as refusal:
             return refusal

@@ -4,47 +4,45 @@ One interaction is a word of the grammar ``X | Q(C|F|S T*(C|F|A(K|U(D|E))))``; `
 kind of an event to its letter. Failures are events, too: only the stream of a single interaction
 ends with an error, and ``error_of`` says which.
 
-Events compare by value, can be hashed, pickled, and sent as plain dictionaries (``to_wire``).
+Events compare by value, can be hashed, pickled, and sent as plain dictionaries (see ``wire``).
 """
 
 from __future__ import annotations
 
-import traceback
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from ._error_info import ErrorInfo
 from .errors import GenerationError, MemoryUpdateError, QueryRejected
 
 if TYPE_CHECKING:
-    import builtins
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+
+__all__ = [
+    "LETTERS",
+    "TERMINAL",
+    "Answer",
+    "AnswerCompleted",
+    "Cancelled",
+    "ErrorInfo",
+    "Event",
+    "Failed",
+    "Gap",
+    "GenerationStarted",
+    "MemoryFailed",
+    "MemorySkipped",
+    "MemoryUpdated",
+    "MemoryUpdating",
+    "QueryAccepted",
+    "Rejected",
+    "Token",
+    "Usage",
+    "error_of",
+]
 
 FinishReason = Literal["eos", "length", "stop_sequence", "stopped", "timeout"]
 Channel = Literal["answer", "thinking"]
 CancelReason = Literal["cancelled", "detached", "superseded", "queue_timeout", "shutdown"]
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorInfo:
-    """An exception that can be compared, pickled and sent.
-
-    ``exception`` is the live object where the failure happened in this process, else None; it takes
-    no part in comparison and is left behind by pickle and by the wire.
-    """
-
-    type: str
-    message: str
-    traceback_text: str = ""
-    exception: BaseException | None = field(default=None, compare=False, repr=False)
-
-    @classmethod
-    def of(cls, exception: BaseException) -> ErrorInfo:
-        """Describe ``exception`` with its traceback as text."""
-        text = "".join(traceback.format_exception(exception))
-        return cls(type(exception).__qualname__, str(exception), text, exception)
-
-    def __reduce__(self) -> tuple[builtins.type[ErrorInfo], tuple[str, str, str]]:
-        return ErrorInfo, (self.type, self.message, self.traceback_text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,54 +296,3 @@ def _told(error: ErrorInfo) -> str:
 def _caused(error: Exception, info: ErrorInfo) -> Exception:
     error.__cause__ = info.exception
     return error
-
-
-_CLASSES: dict[str, type[Event | Gap]] = {
-    cls.kind: cls
-    for cls in (
-        *(Rejected, QueryAccepted, GenerationStarted, Token, AnswerCompleted, Cancelled, Failed),
-        *(MemorySkipped, MemoryUpdating, MemoryUpdated, MemoryFailed, Gap),
-    )
-}
-_FIELDS = {kind: tuple(f.name for f in fields(cls)) for kind, cls in _CLASSES.items()}
-
-
-def to_wire(event: Event | Gap) -> dict[str, Any]:
-    """``event`` as a dictionary of plain values: text, numbers, lists, dictionaries, None."""
-    wire: dict[str, Any] = {"kind": event.kind}
-    for name in _FIELDS[event.kind]:
-        value = getattr(event, name)
-        if isinstance(value, ErrorInfo):
-            value = {
-                "type": value.type,
-                "message": value.message,
-                "traceback_text": value.traceback_text,
-            }
-        elif isinstance(value, Usage):
-            value = {"query_tokens": value.query_tokens, "answer_tokens": value.answer_tokens}
-        elif isinstance(value, tuple):
-            value = list(value)
-        wire[name] = value
-    return wire
-
-
-def from_wire(wire: Mapping[str, Any]) -> Event | Gap:
-    """Inverse of ``to_wire``. Fields of a newer version are ignored.
-
-    Raises ``ValueError`` for an unknown kind and for a missing or ill-formed field.
-    """
-    kind = wire.get("kind")
-    cls = _CLASSES.get(kind) if isinstance(kind, str) else None
-    if cls is None:
-        raise ValueError(f"not an event: kind is {kind!r}, expected one of {sorted(_CLASSES)}")
-    values = {name: wire[name] for name in _FIELDS[cls.kind] if name in wire}
-    try:
-        if "error" in values:
-            values["error"] = ErrorInfo(**values["error"])
-        if "usage" in values:
-            values["usage"] = Usage(**values["usage"])
-        if "token_ids" in values:
-            values["token_ids"] = tuple(values["token_ids"])
-        return cls(**values)
-    except TypeError as error:
-        raise ValueError(f"not an event of kind {kind!r}: {error}") from error

@@ -1,26 +1,31 @@
 """Lanes: threads that own a kind of work.
 
 A lane runs actions one after another, in the order of submission, and survives every exception.
-A runtime has four: *decode* (all model calls of answering), *memory* (encoder and memory attention;
-the same as decode unless the model is thread-safe), *io* (stores) and *clock* (timeouts only, so
-that they fire while a model call hangs). A thread starts with its lane's first action.
+A runtime has five: *decode* (all model calls of answering), *memory* (encoder and memory attention;
+the same as decode unless the model is thread-safe), *io* (stores), *clock* (timeouts only, so that
+they fire while a model call hangs) and *events* (subscribers, of what happens on no other lane:
+what a user's thread or the clock causes). A thread starts with its lane's first action.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from reactivex.scheduler import VirtualTimeScheduler
 
-from ._lane import Lane, log_error
+from ._lane import Lane, deliver_later, log_error
+from ._relief import Watch
 from .errors import BackpressureDeadlock, ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reactivex import abc
+
+    from .log import EventLog
 
 __all__ = [
     "Lane",
@@ -162,9 +167,19 @@ class Lanes:
     """The lanes of one runtime. ``memory`` is ``decode`` itself unless the model is thread-safe."""
 
     def __init__(
-        self, *, decode: LaneLike, memory: LaneLike, io: LaneLike, clock: LaneLike
+        self,
+        *,
+        decode: LaneLike,
+        memory: LaneLike,
+        io: LaneLike,
+        clock: LaneLike,
+        events: LaneLike | None = None,
     ) -> None:
+        """Without ``events``, subscribers are called by whoever appends, at once."""
         self.decode, self.memory, self.io, self.clock = decode, memory, io, clock
+        self.events = events
+        self.deliver = self._deliver if events is not None else None
+        """How streams reach their subscribers."""
         self.inline = False
         """Lanes without threads: what waits for them has to run them."""
         self._advance: Callable[[], object] | None = None
@@ -178,13 +193,11 @@ class Lanes:
         clock: LaneLike | None = None,
     ) -> Lanes:
         """A thread for each; ``clock`` may be one that tests set by hand."""
-        decode = Lane("decode", on_error)
-        return cls(
-            decode=decode,
-            memory=Lane("memory", on_error) if thread_safe else decode,
-            io=Lane("io", on_error),
-            clock=clock or Lane("clock", on_error),
-        )
+        decode, io, events = (Lane(name, on_error) for name in ("decode", "io", "events"))
+        memory = Lane("memory", on_error) if thread_safe else decode
+        clock = clock or Lane("clock", on_error)
+        Watch(clock, dict.fromkeys((decode, memory, io, events)))
+        return cls(decode=decode, memory=memory, io=io, clock=clock, events=events)
 
     @classmethod
     def on(cls, scheduler: abc.SchedulerBase) -> Lanes:
@@ -195,27 +208,49 @@ class Lanes:
             lanes.inline, lanes._advance = True, scheduler.start
         return lanes
 
+    def _deliver(self, log: EventLog[Any]) -> None:
+        """At the end of what a lane does just now; from any other thread on the events lane."""
+        assert self.events is not None
+        if not deliver_later(log):
+            try:
+                self.events.submit(partial(deliver_later, log))
+            except ClosedError:
+                log.deliver()
+
+    def then(self, action: Callable[[], object]) -> None:
+        """On the decode lane: go on with ``action`` when subscribers have got what is there."""
+        if isinstance(self.decode, Lane):
+            self.decode.then(action)
+        else:
+            action()
+
     def close(self, timeout: float | None = None) -> list[str]:
         """Stop all; returns the names of those that did not stop in time."""
         ends = None if timeout is None else time.monotonic() + timeout
-        lanes = {"decode": self.decode, "memory": self.memory, "io": self.io, "clock": self.clock}
         late = []
-        for name, lane in lanes.items():
+        for name, lane in self._named().items():
             left = None if ends is None else max(0.0, ends - time.monotonic())
             if not lane.close(left):
                 late.append(name)
         return late
 
+    def _named(self) -> dict[str, LaneLike]:
+        """All of them once; the clock last, on whose timers the others rely."""
+        lanes = {"decode": self.decode, "memory": self.memory, "io": self.io}
+        if self.memory is self.decode:
+            del lanes["memory"]
+        if self.events is not None:
+            lanes["events"] = self.events
+        return lanes | {"clock": self.clock}
+
     def all(self) -> tuple[LaneLike, ...]:
         """All of them."""
-        return self.decode, self.memory, self.io, self.clock
+        return tuple(self._named().values())
 
     def busy(self) -> dict[str, float]:
         """Seconds that each lane with a thread has worked."""
-        lanes = {"decode": self.decode, "memory": self.memory, "io": self.io, "clock": self.clock}
-        if self.memory is self.decode:
-            del lanes["memory"]
-        return {name: lane.busy_seconds for name, lane in lanes.items() if isinstance(lane, Lane)}
+        named = self._named().items()
+        return {name: lane.busy_seconds for name, lane in named if isinstance(lane, Lane)}
 
     def run(self) -> object:
         """For lanes without threads: work until nothing is left. Else nothing."""

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, get_arg
 
 from reactivex import abc
 
+from ._checks import check_text, check_type
 from ._line import Busy, Channel
 from ._persist import MemoryInfo, MemoryPersisted, PersistFailed
 from ._replay import check_fingerprint
 from .conversation import CAPACITY, Conversation
+from .errors import ClosedError
 from .lanes import call
-from .log import EventLog
+from .snapshot import Snapshot
 from .stream import EventStream
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from ._promise import Pending
     from .events import Event
     from .runtime import Runtime
-    from .snapshot import Snapshot
 
 __all__ = ["MemoryInfo", "MemoryPersisted", "PersistFailed", "ShortTermMemory"]
 
@@ -85,7 +86,7 @@ class ShortTermMemory(EventStream[MemoryInfo], abc.ObserverBase["Snapshot"], Gen
         """
         with self._machine:
             if self._machine.log is None:
-                self._machine.log = EventLog(CAPACITY, clock=self._machine.engine.lanes.clock)
+                self._machine.log = self._machine.engine.log(CAPACITY)
                 if self._machine.closed:
                     self._machine.end(self._machine.log)
             if self._events is None:
@@ -128,6 +129,9 @@ class ShortTermMemory(EventStream[MemoryInfo], abc.ObserverBase["Snapshot"], Gen
             )
         if max_pending is not None and max_pending < 1:
             raise ValueError(f"max_pending must be >= 1, not {max_pending}")
+        check_text(name, "the name of a conversation")
+        if label is not None:
+            check_text(label, "a label", shortest=0)
         self._machine.engine.check()
         asked = {"busy": busy, "max_pending": max_pending, "read_only": read_only, "label": label}
         with self._guard:
@@ -161,7 +165,10 @@ class ShortTermMemory(EventStream[MemoryInfo], abc.ObserverBase["Snapshot"], Gen
         with machine:
             value, version = memorizer.value, memorizer.version
             log_seq, keys = memorizer.log_seq, tuple(memorizer.keys)
-        state = call(machine.engine.lanes.memory, partial(machine.engine.model.dump, value))
+        try:
+            state = call(machine.engine.lanes.memory, partial(machine.engine.model.dump, value))
+        except ClosedError:
+            raise ClosedError("the runtime is closed; the store has the version it had") from None
         return memorizer.snapshot_of(state, version=version, log_seq=log_seq, keys=keys)
 
     def restore(self, snapshot: Snapshot) -> Pending[int]:
@@ -170,6 +177,7 @@ class ShortTermMemory(EventStream[MemoryInfo], abc.ObserverBase["Snapshot"], Gen
         It waits for interactions that were asked before, and is committed to the store before it
         shows. Raises SnapshotIncompatible for another model's snapshot, ClosedError.
         """
+        check_type(snapshot, Snapshot, "what is restored")
         self._machine.engine.check()
         check_fingerprint(self._machine.engine, snapshot)
         return self._machine.memorizer.restorer.ask(snapshot)
@@ -179,7 +187,7 @@ class ShortTermMemory(EventStream[MemoryInfo], abc.ObserverBase["Snapshot"], Gen
 
         Waits for the store. Raises VersionConflict when the store knows that name already.
         """
-        return self._runtime._fork(self, name)
+        return self._runtime._memories.fork(self._runtime, self, name)
 
     def flush(self) -> Pending[int | None]:
         """Bring the current version to the store; the result is the version that it then holds.

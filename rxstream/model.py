@@ -104,6 +104,8 @@ class ReactiveModel(Protocol[M]):
 
     All methods are called on lanes of the runtime, never concurrently with each other unless
     ``thread_safe`` is True (then ``encode`` and ``attend`` may run beside ``start/step/finish``).
+    A lane is one thread, until a subscriber keeps it for ever: then another one takes its place, so
+    leave nothing in thread-local state.
     """
 
     fingerprint: str

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, Unpack, get_args
 
 import anyio
 import anyio.to_thread
 
+from ._checks import check_parts
 from ._core import Core, OnLaneError, cores, dropped
 from ._engine import Engine
-from ._machine import Isolation, Machine, OnMemoryFailure
+from ._memories import Asked, Memories, MemoryOptions
 from ._memorize import Durability, OnConflict
-from ._open import open_memory
-from ._promise import Pending
 from ._tenants import Tenants
-from .errors import ClosedError, VersionConflict
-from .lanes import Lanes, call, refuse_to_wait
-from .memory import ShortTermMemory
+from .lanes import Lanes, refuse_to_wait
 from .scheduling import Fair, Policy
-from .snapshot import Snapshot, read_file
 from .stats import RuntimeStats, collect
 from .stores import open_store
 from .stores.memory import MemoryStore
-from .stores.rules import check_key
 
 if TYPE_CHECKING:
+    import os
     from types import TracebackType
 
+    from ._machine import Isolation, OnMemoryFailure
+    from .memory import ShortTermMemory
     from .model import ReactiveModel
-    from .snapshot import Kind
+    from .snapshot import Snapshot
     from .store import Store
 
 M = TypeVar("M")
@@ -75,11 +70,15 @@ class Runtime(Generic[M]):
         one tenant; beyond, queries are rejected as ``queue_full`` and ``tenant_full``. ``grace``
         bounds closing. ``lanes`` are for tests (see ``rxstream.testing.Lab``).
 
-        Raises StoreUnavailable, ValueError.
+        Raises StoreUnavailable, ValueError, and TypeError for what is no model, store or policy.
         """
         if durability not in get_args(Durability):
             known = ", ".join(get_args(Durability))
             raise ValueError(f"durability must be one of {known}, not {durability!r}")
+        policy = policy or Fair()
+        check_parts(model, store, policy)
+        if grace is not None and grace < 0:
+            raise ValueError(f"grace must be >= 0 seconds or None, not {grace}")
         if model.max_batch < 1:
             raise ValueError(f"the model's max_batch must be >= 1, not {model.max_batch}")
         tenants = Tenants(max_queued, max_queued_per_tenant)
@@ -88,12 +87,10 @@ class Runtime(Generic[M]):
         on_error = OnLaneError()
         if lanes is None:
             lanes = Lanes.threads(thread_safe=model.thread_safe, on_error=on_error)
-        engine = Engine(model, opened, lanes, policy or Fair(), tenants)
-        self._durability: Durability = durability
+        engine = Engine(model, opened, lanes, policy, tenants)
         self._grace = grace
         self._core = core = Core(engine, owns)
-        self._memories: dict[str, ShortTermMemory[M]] = {}
-        self._opening: dict[str, Pending[None]] = {}
+        self._memories: Memories[M] = Memories(core, durability)
         on_error.core = weakref.ref(core)
         cores.add(core)
         weakref.finalize(self, dropped, core).atexit = False
@@ -137,115 +134,21 @@ class Runtime(Generic[M]):
 
         Waits for store and model; on an event loop use ``amemory``. Raises StoreUnavailable,
         StoreCorrupt, SnapshotCorrupt, SnapshotIncompatible, MemoryUpdateError: then nothing changed
-        in the store. BackpressureDeadlock on a lane, ClosedError, ValueError.
+        in the store. BackpressureDeadlock on a lane, ClosedError, ValueError, TypeError.
         """
-        engine = self._core.engine
-        engine.check()
-        check_key(name)
-        if tenant is not None:
-            check_key(tenant)
-        asked = {
+        self._core.engine.check()
+        asked: Asked = {
             "tenant": tenant,
             "durability": durability,
             "isolation": isolation,
             "on_memory_failure": on_memory_failure,
             "on_conflict": on_conflict,
         }
-        for option, kinds in _OPTIONS.items():
-            if asked[option] is not None and asked[option] not in kinds:
-                raise ValueError(
-                    f"{option} must be one of {', '.join(kinds)}, not {asked[option]!r}"
-                )
-        found = self._claim(name)
-        if found is not None:
-            return _same(found, asked)
-        try:
-            engine.may_open()
-            if isinstance(snapshot, (str, os.PathLike)):
-                snapshot = read_file(snapshot)
-            return self._open(name, snapshot, "import", asked)
-        finally:
-            self._unclaim(name)
+        return self._memories.get(self, name, snapshot, asked)
 
-    def _claim(self, name: str) -> ShortTermMemory[M] | None:
-        """The memory that is open, or None: then nobody else opens it until ``_unclaim``."""
-        while True:
-            with self._core.lock:
-                if self._core.closing:
-                    raise ClosedError("the runtime is closed")
-                found, other = self._memories.get(name), self._opening.get(name)
-                if found is None and other is None:
-                    self._opening[name] = Pending()
-                    return None
-            if found is not None:
-                return found
-            assert other is not None
-            self._core.engine.may_open()
-            done = threading.Event()
-            other.when_done(done.set)
-            done.wait()  # then look again: it is open now, or it is for us to try
-
-    def _unclaim(self, name: str) -> None:
-        with self._core.lock:
-            mine = self._opening.pop(name)
-        mine.resolve(None)
-
-    async def amemory(self, name: str, **options: Any) -> ShortTermMemory[M]:
+    async def amemory(self, name: str, **options: Unpack[MemoryOptions]) -> ShortTermMemory[M]:
         """``memory(...)`` without holding up the event loop."""
         return await anyio.to_thread.run_sync(lambda: self.memory(name, **options))
-
-    def _open(
-        self, name: str, snapshot: Snapshot | None, kind: Kind, asked: dict[str, Any]
-    ) -> ShortTermMemory[M]:
-        core = self._core
-        start = open_memory(
-            core.engine,
-            name,
-            snapshot=snapshot,
-            kind=kind,
-            durability=asked["durability"] or self._durability,
-            on_conflict=asked["on_conflict"] or "fail",
-        )
-        tenants = core.engine.tenants
-        machine = Machine(
-            name,
-            core.engine,
-            start,
-            tenant=tenants.join(asked["tenant"] or name),
-            isolation=asked["isolation"] or "serial",
-            on_memory_failure=asked["on_memory_failure"] or "continue",
-            run_id=secrets.token_hex(6),
-        )
-        memory = ShortTermMemory(self, machine)
-        with core.lock:
-            if core.closing:
-                tenants.leave(machine.tenant)
-                raise ClosedError("the runtime is closed")
-            core.machines[name] = machine
-            self._memories[name] = memory
-        if start.durability != "close":
-            with machine:
-                # What was redone just now need not be redone again.
-                machine.memorizer.persister.save_if_newer()
-        return memory
-
-    def _fork(self, memory: ShortTermMemory[M], name: str) -> ShortTermMemory[M]:
-        engine = self._core.engine
-        check_key(name)
-        engine.may_open()
-        machine = memory._machine
-        asked = _made(machine)
-        if machine.tenant.name == machine.name:
-            asked["tenant"] = None  # a tenant by itself, as the new one will be
-        if self._claim(name) is not None:
-            raise VersionConflict(name, None, self._memories[name].version)
-        try:
-            known = call(engine.lanes.io, lambda: engine.store.head(name))
-            if known is not None:
-                raise VersionConflict(name, None, known)
-            return self._open(name, memory.snapshot(), "fork", asked)
-        finally:
-            self._unclaim(name)
 
     def release(self, name: str, *, grace: float | None = None, drain: bool = True) -> bool:
         """Close one memory, as ``close`` does all: for programs that open very many.
@@ -256,21 +159,10 @@ class Runtime(Generic[M]):
         core = self._core
         core.engine.check()
         core.engine.may_open()
-        with core.lock:
-            memory = self._memories.get(name)
-            if memory is None or core.closing:
-                return True
-            del self._memories[name]
-            self._opening[name] = Pending()
-        try:
-            grace = self._grace if grace is None else grace
-            ends = None if grace is None else time.monotonic() + grace
-            return core.end([memory._machine], ends, drain)
-        finally:
-            with core.lock:
-                core.machines.pop(name, None)
-            core.engine.tenants.leave(memory._machine.tenant)
-            self._unclaim(name)
+        grace = self._grace if grace is None else grace
+        return self._memories.release(
+            name, None if grace is None else time.monotonic() + grace, drain
+        )
 
     # Watching and closing
 
@@ -280,6 +172,7 @@ class Runtime(Generic[M]):
         Takes each memory's lock for a moment, a few microseconds for each open memory.
         """
         core = self._core
+        core.engine.check()
         with core.lock:
             machines = list(core.machines.values())
         return collect(core.engine, machines)
@@ -332,31 +225,3 @@ class Runtime(Generic[M]):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-
-_OPTIONS: dict[str, tuple[str, ...]] = {
-    "durability": get_args(Durability),
-    "isolation": get_args(Isolation),
-    "on_memory_failure": get_args(OnMemoryFailure),
-    "on_conflict": get_args(OnConflict),
-}
-
-
-def _made(machine: Machine) -> dict[str, Any]:
-    return {
-        "tenant": machine.tenant.name,
-        "durability": machine.memorizer.durability,
-        "isolation": machine.isolation,
-        "on_memory_failure": machine.on_memory_failure,
-        "on_conflict": machine.memorizer.on_conflict,
-    }
-
-
-def _same(memory: ShortTermMemory[M], asked: dict[str, Any]) -> ShortTermMemory[M]:
-    made = _made(memory._machine)
-    for option, value in asked.items():
-        if value is not None and value != made[option]:
-            raise ValueError(
-                f"memory {memory.name!r} is open with {option}={made[option]!r}, not {value!r}"
-            )
-    return memory

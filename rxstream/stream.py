@@ -54,9 +54,11 @@ class EventStream(Observable[E]):
     ) -> abc.DisposableBase:
         """Call functions, or the methods of an observer, for every event.
 
-        They run on the thread that emits, in a copy of the caller's context variables. A subscriber
-        that raises gets its own ``on_error`` and is detached; an error that nobody handles goes to
-        ``hooks.on_unhandled``. One that falls behind, which takes re-entrant or parallel emission,
+        They run on a lane of the runtime (other streams: on the thread that emits), in a copy of
+        the caller's context variables; what is there already is replayed on the caller's thread.
+        One that does not return is left behind: others go on, see ``docs/streams.md``. One that
+        raises gets its own ``on_error`` and is detached; an error that nobody handles goes to
+        ``hooks.on_unhandled``. One that falls behind, being slow or re-entrant,
         gets ``SlowSubscriberError``. ``scheduler`` is accepted for RxPY's sake and not used.
 
         Raises ``TypeError`` for coroutine functions, which nobody would await, and for what cannot
@@ -156,12 +158,12 @@ class EventStream(Observable[E]):
 
     def __await__(self) -> Generator[Any, None, Any]:
         raise TypeError(
-            f"a {type(self).__name__} has no single result: use `async for`, or an operator"
+            f"no single result comes of {type(self).__name__}: use `async for`, or an operator"
         )
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"a {type(self).__name__} lives in this process and cannot be pickled: "
+            f"{type(self).__name__} objects live in this process and cannot be pickled: "
             "send memory.snapshot() instead, or the events themselves"
         )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -72,19 +74,56 @@ def exported(module: str) -> set[str]:
     return {name for name, cls in vars(package).items() if inspect.isclass(cls)}
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "rxstream",
-        *(f"rxstream.{name}" for name in ("operators", "scheduling", "errors", "testing")),
-    ],
+PUBLIC = (
+    "rxstream",
+    "rxstream.errors",
+    *(
+        f"rxstream.{module.name}"
+        for module in pkgutil.iter_modules(rxstream.__path__)
+        if module.ispkg and not module.name.startswith("_")
+    ),
 )
-def test_the_names_on_the_page_are_those_of_the_code(module: str) -> None:
+"""Packages whose names are for users. Other modules are where these names live."""
+
+
+def named(module: str) -> dict[str, str]:
+    """The names on the page under a heading, and what is said of them."""
     sections = re.split(r"^## ", (DOCS / "api.md").read_text(), flags=re.M)
     [section] = [text for text in sections if text.split("\n")[0] == module]
-    named = re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.M)
-    assert len(named) == len(dict(named)) and all(line for _, line in named)
-    assert {name for name, _ in named} == exported(module)
+    rows = re.findall(r"^\| `([\w.]+)` \| (.+) \|$", section, re.M)
+    assert len(rows) == len(dict(rows)) and all(line for _, line in rows)
+    return dict(rows)
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_names_on_the_page_are_those_of_the_code(module: str) -> None:
+    assert named(module).keys() == exported(module)
+
+
+def test_the_full_names_on_the_page_exist_and_explain_themselves() -> None:
+    for name in named("By their full names"):
+        module, _, attribute = name.rpartition(".")
+        thing = getattr(importlib.import_module(module), attribute)
+        assert not callable(thing) or inspect.getdoc(thing), name
+
+
+def test_what_pages_and_examples_import_is_on_the_page() -> None:
+    known = {f"{module}.{name}" for module in PUBLIC for name in named(module)}
+    known |= named("By their full names").keys() | set(PUBLIC)
+    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
+    blocks = [
+        block
+        for page in pages
+        for block in re.findall(r"^```py(?:thon)?\n(.*?)^```$", page.read_text(), re.M | re.S)
+    ]
+    blocks += [path.read_text() for path in (ROOT / "examples").glob("*.py")]
+    imported = set()
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rxstream"):
+                imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    assert "rxstream.Runtime" in imported
+    assert {name for name in imported if name not in known} <= {"rxstream.snapshot"}
 
 
 @pytest.mark.parametrize("name", sorted(rxstream.__all__))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 from reactivex import Observable
 
-from ..events import from_wire, to_wire
+from ..wire import from_wire, to_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def _unpack(data: bytes) -> Event | Gap:
 
 
 def to_msgpack() -> Callable[[Observable[Any]], Observable[bytes]]:
-    """Each event as one msgpack map, as of ``rxstream.events.to_wire``."""
+    """Each event as one msgpack map, as of ``rxstream.wire.to_wire``."""
     return _mapped(lambda event: msgpack.packb(to_wire(event)))
 
 

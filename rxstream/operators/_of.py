@@ -23,10 +23,13 @@ def of(*types: type[T]) -> Callable[[Observable[Any]], Observable[T]]:
         of(AnswerCompleted)
                 ----------A-----|
 
-    Raises ``ValueError`` without a type.
+    Raises ``ValueError`` without a type, ``TypeError`` for what is none.
     """
     if not types:
         raise ValueError("of() needs at least one event type")
+    for each in types:
+        if not isinstance(each, type):
+            raise TypeError(f"of() takes types of events, such as Token, not {each!r}")
 
     def operator(source: Observable[Any]) -> Observable[T]:
         def subscribe(

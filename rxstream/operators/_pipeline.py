@@ -10,23 +10,24 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from reactivex import Observable
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
+from .._checks import check_type
+from .._line import Busy
 from ..events import Event
 from ..log import EventLog
+from ..memory import ShortTermMemory
 from ..model import CompletedInteraction, Sampling
 
 if TYPE_CHECKING:
     from reactivex import abc
 
-    from .._line import Busy
     from .._turn import Timeouts
     from ..conversation import Conversation
     from ..interaction import Interaction
-    from ..memory import ShortTermMemory
 
 Depth = Literal["decoded", "encoded", "attended"]
 _CAPACITY = 4096
@@ -55,6 +56,9 @@ class Stage(Observable[Event]):
         busy: Busy | None = None,
     ) -> None:
         super().__init__()
+        check_type(memory, ShortTermMemory, "the memory of a pipeline")
+        if busy is not None and busy not in get_args(Busy):
+            raise ValueError(f"busy must be one of {', '.join(get_args(Busy))}, not {busy!r}")
         self.source, self.memory, self.depth = source, memory, depth
         self._options: dict[str, Any] = {"conversation": conversation, "busy": busy}
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from reactivex import Observable
 
-from ..events import Token
+from ..events import Channel, Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reactivex import abc
-
-    from ..events import Channel
 
 
 def text(channel: Channel = "answer") -> Callable[[Observable[Any]], Observable[str]]:
@@ -22,7 +20,12 @@ def text(channel: Channel = "answer") -> Callable[[Observable[Any]], Observable[
     source  --Q-S-T("Hel")-T("")-T("lo")-A-U-D-|
     text()
             ------"Hel"----------"lo"----------|
+
+    Raises ``ValueError`` for a channel that does not exist.
     """
+
+    if channel not in get_args(Channel):
+        raise ValueError(f"channel must be one of {', '.join(get_args(Channel))}, not {channel!r}")
 
     def operator(source: Observable[Any]) -> Observable[str]:
         def subscribe(

@@ -6,6 +6,7 @@ import hashlib
 import math
 from typing import TYPE_CHECKING
 
+from .._checks import check_text
 from ..errors import RequestReused, SnapshotError, StoreCorrupt, StoreNotFound, VersionConflict
 from ..snapshot import unpack
 from . import records
@@ -27,28 +28,18 @@ def check_key(key: str) -> str:
 
     A name is any text of 1 to 512 bytes of UTF-8, taken as it is: no character has a meaning.
     """
-    return _check_text(key, "a memory name", "memory name", MAX_KEY_BYTES)
+    return check_text(key, "a memory name", longest=MAX_KEY_BYTES)
 
 
 def check_label(label: str) -> str:
     """Return ``label`` when it may name a version, else raise ``ValueError``."""
-    return _check_text(label, "a label", "label", MAX_LABEL_BYTES)
+    return check_text(label, "a label", longest=MAX_LABEL_BYTES)
 
 
 def check_request(request_id: str | None) -> None:
     """Raise ``ValueError`` unless ``request_id`` is None or may be kept."""
     if request_id is not None:
-        _check_text(request_id, "a request id", "request id", MAX_LABEL_BYTES)
-
-
-def _check_text(text: str, kind: str, name: str, longest: int) -> str:
-    try:
-        size = len(text.encode("utf-8"))
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} {text[:80]!r} cannot be encoded as UTF-8") from None
-    if not 1 <= size <= longest:
-        raise ValueError(f"{kind} must have 1 to {longest} bytes, not {size}")
-    return text
+        check_text(request_id, "a request id", longest=MAX_LABEL_BYTES)
 
 
 def check_limit(limit: int | None) -> None:

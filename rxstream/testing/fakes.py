@@ -54,7 +54,7 @@ class FakeModel:
     with ``recall`` is answered with all it remembers. ``answer`` replaces that rule; a query like
     ``long 500`` gives so many tokens. Every rule of the port that a runtime could break (two
     decodings at one slot, stepping a finished one, finishing twice, calls beside each other, calls
-    from another thread) is checked and recorded in ``violations``.
+    from another lane) is checked and recorded in ``violations``.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class FakeModel:
         """How time passes that a call costs; virtual in a runtime of a ``Lab``."""
         self._hooks: dict[str, list[Callable[..., object]]] = {}
         self._inside: dict[str, int] = {}
-        self._threads: dict[str, set[int]] = {}
+        self._threads: dict[str, set[str]] = {}
 
     # Programming it
 
@@ -205,7 +205,7 @@ class FakeModel:
         kind = "memory" if self.thread_safe and method in _MEMORY else "decode"
         self.calls[method] += 1
         self.batches.append((method, len(arguments)))
-        self._threads.setdefault(kind, set()).add(threading.get_ident())
+        self._threads.setdefault(kind, set()).add(threading.current_thread().name)
         if not arguments:
             self.violations.append(f"{method} of an empty batch")
         if self._inside.get(kind):
@@ -227,7 +227,7 @@ class FakeModel:
         assert not self.violations, self.violations
         assert not self.open, f"{len(self.open)} decodings were never finished"
         for kind, threads in self._threads.items():
-            assert len(threads) == 1, f"{kind} calls came from {len(threads)} threads"
+            assert len(threads) == 1, f"{kind} calls came from {sorted(threads)}"
 
 
 _MEMORY = frozenset({"encode", "attend", "dump", "load"})

@@ -13,13 +13,20 @@ import sqlite3
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import reactivex as rx
+from reactivex import operators as ops
+
+import rxstream
 from adapters.stores import _directory_files, _sqlite_connections
-from rxstream.errors import VersionConflict
+from rxstream import Runtime
+from rxstream.errors import QueryRejected, VersionConflict
 from rxstream.snapshot import Snapshot
 from rxstream.stores.rules import check_key
+from rxstream.testing import FakeModel
 from rxstream.testing._store_samples import record, state
 
 from .store_kinds import opener_of
@@ -141,7 +148,35 @@ def die(opener: Callable[[], Store], kind: str, at: str) -> None:
     say("finished")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"write": write, "race": race, "die": die}
+def converse(
+    opener: Callable[[], Store], name: str, durability: str, queries: str, at: str
+) -> None:
+    """Ask so many queries on a memory that others use, too; be killed before statement ``at``."""
+    watch_statements(int(at))
+    store = opener()
+    with Runtime(FakeModel(), store=store, durability=durability) as runtime:  # type: ignore[arg-type]
+        memory = runtime.memory("m", on_conflict="rebase")
+        for n in range(int(queries)):
+            it = memory.conversation(name).ask(
+                f"{name}{n}", key=f"{name}{n}", raise_on_reject=False
+            )
+            with suppress(QueryRejected):  # an earlier process of this name was acknowledged
+                it.result(60)
+                say(f"{name}:acknowledged {n}")
+            said = list(rxstream.blocking(it.pipe(ops.catch(rx.empty())), timeout=60))
+            say(f"{name}:{said[-1].kind} {n}")
+    store.close()
+    say(f"{name}:finished")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "write": write,
+    "race": race,
+    "die": die,
+    "converse": converse,
+}
+TOGETHER = ("race", "converse")
+"""Commands that run beside those which come after, until ``wait``."""
 
 
 def serve() -> None:
@@ -159,7 +194,7 @@ def serve() -> None:
                     say("error " + traceback.format_exc().replace("\n", " | "))
                 os._exit(0)
             alive.add(pid)
-            if name == "race":
+            if name in TOGETHER:
                 continue
         while alive:
             pid, _ = os.wait()

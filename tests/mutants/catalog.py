@@ -127,7 +127,7 @@ OWN = (
     ),
     _mutant(
         "every reader gates the producer",
-        "log.py",
+        "_readership.py",
         '        self._readers.add(cursor)\n        if cursor.overflow == "block":\n',
         "        self._readers.add(cursor)\n        if cursor.overflow:\n",
         f"{READERS}subscription.py::"

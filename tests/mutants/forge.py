@@ -83,6 +83,7 @@ def _test(place: Path, tests: list[str]) -> tuple[list[str], int]:
     failed = _Failed()
     # Plain assertions: rewriting them takes longer than the tests do.
     arguments = ["-q", "-p", "no:cacheprovider", "--assert=plain"]
+    arguments += ["-W", "ignore::ResourceWarning"]  # a test that fails closes no runtime
     pytest.main([*arguments, *(f"tests/rxstream/{test}" for test in tests)], plugins=[failed])
     import rxstream
 

@@ -1,84 +1,24 @@
-"""A subscriber that sleeps for ever, raises, or is dropped: nobody else notices, nothing grows.
-
-An inline subscriber is part of the lane that calls it, so the ones that sleep here read with
-iterators, each on a thread or an event loop of its own; that is what the documentation asks for.
-"""
+"""A subscriber that sleeps for ever, raises, or is dropped: nobody else notices, nothing grows."""
 
 from __future__ import annotations
 
 import dataclasses
 import gc
-import threading
 import tracemalloc
+from collections import Counter
 
-import anyio
-import anyio.to_thread
 import pytest
 
 from rxstream import Runtime
 from rxstream.errors import SlowSubscriberError
 from rxstream.hooks import hooks
 from rxstream.stores.memory import MemoryStore
-from rxstream.testing import FakeModel, Lab, Recorder
+from rxstream.testing import FakeModel, Lab
 
 from ..profiles import budget
+from .sleepers import PULL, Sleepers
 
 INTERACTIONS = budget(10_000, 50_000)
-
-
-class Sleepers:
-    """Readers that take one event, and then block on an event that nobody sets."""
-
-    def __init__(self, stream, overflow):
-        self.wake, self.asleep, self.outcomes = threading.Event(), [], []
-        self.threads = []
-        for kind in ("thread", "asyncio", "trio"):
-            asleep = threading.Event()
-            self.asleep.append(asleep)
-            target = self.in_thread if kind == "thread" else self.on_loop
-            self.threads.append(
-                threading.Thread(target=target, args=(stream, overflow, asleep, kind), daemon=True)
-            )
-            self.threads[-1].start()
-
-    def in_thread(self, stream, overflow, asleep, _):
-        reader = stream.blocking(overflow=overflow, start=0, timeout=30, block_timeout=None)
-        self.note([next(reader)])
-        asleep.set()
-        assert self.wake.wait(120)
-        self.note(reader)
-        reader.close()
-
-    def on_loop(self, stream, overflow, asleep, kind):
-        async def main():
-            async with stream.iter(overflow=overflow, start=0, block_timeout=None) as reader:
-                await anext(reader)
-                asleep.set()
-                await anyio.to_thread.run_sync(self.wake.wait)
-                try:
-                    self.outcomes.append(await anext(reader))
-                except SlowSubscriberError as error:
-                    self.outcomes.append(error)
-
-        anyio.run(main, backend=kind)
-
-    def note(self, events):
-        try:
-            for event in events:
-                self.outcomes.append(event)
-                return
-        except SlowSubscriberError as error:
-            self.outcomes.append(error)
-
-    def all_asleep(self):
-        for asleep in self.asleep:
-            assert asleep.wait(30)
-
-    def end(self):
-        self.wake.set()
-        for thread in self.threads:
-            thread.join(30)
-            assert not thread.is_alive()
 
 
 class Forgetful(MemoryStore):
@@ -89,22 +29,43 @@ class Forgetful(MemoryStore):
         return dataclasses.replace(record, seq=self.appended)
 
 
-@pytest.mark.parametrize("overflow", ["error", "latest"])
-def test_readers_that_sleep_for_ever_hold_nobody_up(overflow) -> None:
-    model = FakeModel()
-    with Runtime(model) as runtime:
-        memory = runtime.memory("m")
-        chat = memory.conversation()
-        seen, stream = Recorder(memory.events), memory.events
-        chat.ask("first").result(30)
-        sleepers = Sleepers(stream, overflow)
-        sleepers.all_asleep()
-        for n in range(100):  # 64 events each, and the stream keeps 4096
-            assert chat.ask("long 60").result(30).usage.answer_tokens == 60, n
-        sleepers.end()
-        kinds = {getattr(item, "kind", type(item).__name__) for item in sleepers.outcomes[1:]}
-        assert kinds == {"gap" if overflow == "latest" else "SlowSubscriberError"}
-    assert seen.ended and len(seen.items) >= 6400
+def test_sleepers_of_every_kind_hold_nobody_up_in_ten_thousand_interactions() -> None:
+    model = FakeModel(capacity=10, max_batch=64)
+    with Runtime(model, store=Forgetful(), durability="close") as runtime:
+        memories = [runtime.memory(overflow) for overflow in ("error", "latest")]
+        sleepers = [Sleepers(memory.events, memory.name) for memory in memories]
+        updates = Counter()
+        for memory in memories:
+            memory.events.subscribe(lambda e: updates.update([e.kind]))
+        chats = [memory.conversation(max_pending=50) for memory in memories]
+
+        def converse(count):
+            for _ in range(count // 100):
+                asked = [chat.ask("hi", detach="keep") for chat in chats for _ in range(50)]
+                for it in asked:
+                    it.result(60)
+            model.batches.clear()
+            gc.collect()
+
+        converse(500)
+        for each in sleepers:
+            each.all_asleep()
+        converse(INTERACTIONS - 3000)
+        tracemalloc.start()
+        try:
+            converse(1500)  # 5,250 events each: the streams hold nothing older now
+            before, _ = tracemalloc.get_traced_memory()
+            converse(1000)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert after - before < 200_000, f"{after - before} bytes more after 1,000 interactions"
+        for each in sleepers:
+            each.end()
+    strict, lax = ([type(item).__name__ for item in each.outcomes] for each in sleepers)
+    assert strict == ["SlowSubscriberError"] * 4
+    assert sorted(lax) == ["Gap"] * 3 + ["SlowSubscriberError"]  # who is called must not miss any
+    assert updates["memory_updated"] == INTERACTIONS
     model.check()
 
 
@@ -113,7 +74,7 @@ def test_readers_of_an_answer_that_sleep_lose_nothing_and_hold_nobody_up() -> No
     with Runtime(FakeModel()) as runtime:
         chat = runtime.memory("m").conversation()
         it = chat.ask("long 60", detach="keep")
-        sleepers = Sleepers(it, "block")
+        sleepers = Sleepers(it, "block", PULL)
         sleepers.all_asleep()
         assert it.result(30).usage.answer_tokens == 60
         assert chat.ask("hello").result(30).text

@@ -17,10 +17,9 @@ from rxstream.events import (
     Gap,
     Token,
     error_of,
-    from_wire,
-    to_wire,
 )
 from rxstream.testing.grammar import spell
+from rxstream.wire import from_wire, to_wire
 
 EVERY = spell("XQSTACFKUDE")
 

@@ -252,8 +252,8 @@ def test_async_commit_fails_and_is_tried_again(setup):
 
 
 @pytest.mark.parametrize("more", [[], ["two"]], ids=["the same version", "a newer one"])
-def test_a_version_stored_just_before_the_store_was_lost_is_no_conflict(more):
-    s = Setup(store=ChaosStore(MemoryStore(), before=0, after=1, only=frozenset({"commit"})))
+def test_a_version_stored_just_before_the_store_was_lost_is_no_conflict(setup, more):
+    s = setup(store=ChaosStore(MemoryStore(), before=0, after=1, only=frozenset({"commit"})))
     s.said("one")
     assert s.store.inner.head("m") == 1 and s.memory.info().stored is None
     s.store.calm = True
@@ -268,8 +268,8 @@ def test_a_version_stored_just_before_the_store_was_lost_is_no_conflict(more):
     assert s.persisted.items[-1].digest == newest.digest == s.memory.info().digest
 
 
-def test_another_writers_version_is_a_conflict_also_in_doubt():
-    s = Setup(store=ChaosStore(MemoryStore(), before=1, after=0, only=frozenset({"commit"})))
+def test_another_writers_version_is_a_conflict_also_in_doubt(setup):
+    s = setup(store=ChaosStore(MemoryStore(), before=1, after=0, only=frozenset({"commit"})))
     s.said("one")
     s.store.inner.commit(replace(s.memory.snapshot(), metadata={"by": "another"}), expect=None)
     s.store.calm = True

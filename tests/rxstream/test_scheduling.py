@@ -465,7 +465,7 @@ def test_lanes_tell_how_busy_they_are(model):
         it = runtime.memory("m").conversation().ask("hello")
         pause.wait_until_reached()
         busy = runtime.stats().busy_seconds
-        assert set(busy) == {"decode", "io", "clock"} and busy["decode"] > 0
+        assert set(busy) == {"decode", "io", "events", "clock"} and busy["decode"] > 0
         assert runtime.stats().busy_seconds["decode"] > busy["decode"], "also while a call lasts"
         pause.release()
         it.result(30)

@@ -93,6 +93,7 @@ def streams(memory: ShortTermMemory[Memory], chat: Conversation, it: Interaction
 async def on_a_loop(model: FakeModel, it: Interaction, tasks: TaskGroup) -> None:
     async with Runtime(model) as runtime:
         assert_type(await runtime.amemory("m"), ShortTermMemory[Memory])
+        assert_type(await runtime.amemory("m", tenant="t"), ShortTermMemory[Memory])
         assert_type(await runtime.aclose(drain=True), bool)
     assert_type(await it, Answer)
     async for event in it:
@@ -158,3 +159,7 @@ def mistakes(it: Interaction, memory: ShortTermMemory[Memory]) -> None:
     memory.conversation().ask("q", detach="never")  # type: ignore[arg-type]
     for _ in it:  # type: ignore[misc]
         pass
+
+
+async def mistakes_on_a_loop(runtime: Runtime[Memory]) -> None:
+    await runtime.amemory("m", isolation="none")  # type: ignore[arg-type]

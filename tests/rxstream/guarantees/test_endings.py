@@ -93,7 +93,7 @@ def test_g11_shutdown_ends_what_hangs_when_the_grace_is_over(window, caplog) -> 
     its = [memory.conversation(name).ask("hello", detach="keep") for name in "ab"]
     pause.wait_until_reached()
     assert runtime.close(grace=0.0) is False
-    assert all(it.is_over for it in its) and events.ended
+    assert all(it.is_over for it in its) and events.wait().ended
     check(events.items, whole=True).finish()
     assert "still busy" in caplog.text
     pause.release()
@@ -225,11 +225,13 @@ def test_g11_a_store_that_fails_hangs_nobody(method, durability) -> None:
 
 def test_g11_a_lane_that_must_end_the_program_ends_everything_first(quiet) -> None:
     model = FakeModel()
+    window = model.pause("step")
     model.on("step", lambda _: (_ for _ in ()).throw(SystemExit()))
     runtime = Runtime(model)
     memory = runtime.memory("m")
     events = Recorder(memory.events)
     its = [memory.conversation(name).ask("hello", detach="keep") for name in "abc"]
+    window.release()
     for it in its:
         with pytest.raises(InteractionCancelled):
             it.result(30)
