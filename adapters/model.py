@@ -15,7 +15,7 @@ from rxtmodel.checkpoint import load_model as read_model
 from rxtmodel.engine import DecodeBatch
 from rxtmodel.errors import CheckpointError
 from rxtmodel.generate import pad
-from rxtmodel.layout import arrange
+from rxtmodel.layout import arrange, quantise
 from rxtmodel.sampler import Sampler, SamplerConfig
 from rxtmodel.stops import StopStrings
 from rxtmodel.template import EOS, SPECIAL_TOKENS, interaction_ids, query_ids
@@ -215,9 +215,16 @@ class RxtAdapter:
 
 
 def load_model(
-    name_or_folder: str = DEFAULT_MODEL, *, device: str = "cpu", max_batch: int = 16
+    name_or_folder: str = DEFAULT_MODEL,
+    *,
+    device: str = "cpu",
+    max_batch: int = 16,
+    int8: bool = False,
 ) -> RxtAdapter:
     """A bundled model by name, or a model folder (config.json, model.safetensors, tokenizer.json).
+
+    Args:
+        int8: decode by weights of eight bits, on a CPU; see ``rxtmodel.layout.quantise``.
 
     Raises:
         ModelError: no such model, or a file of it is missing or damaged.
@@ -233,6 +240,8 @@ def load_model(
         )
     try:
         model = arrange(read_model(folder, device=device))
+        if int8:
+            quantise(model)
         tokenizer = Tokenizer.load(folder)
     except (CheckpointError, OSError, ValueError) as error:
         raise ModelError(str(error)) from error

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from .report import Report
 
-CASES = ("turn", "events", "runtime", "update", "scheduling", "stores", "attention")
+CASES = (
+    "turn", "events", "runtime", "update", "scheduling", "stores", "cpu", "attention", "engine",
+)  # fmt: skip
 """Each a module here with ``run(settings) -> Report``, imported when it runs: a case may need
 packages or a device that the others do not."""
-ON_A_GPU = {"attention"}
+ON_A_GPU = {"attention", "engine"}
 OUT = Path("runs/benchmarks")
 
 

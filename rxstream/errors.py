@@ -14,7 +14,8 @@
     ├── ForkedRuntimeError     used in a forked child process
     ├── SnapshotError          a snapshot file cannot be read
     │   ├── SnapshotCorrupt        damaged: digest or structure does not match
-    │   └── SnapshotIncompatible   whole, but written by another model
+    │   ├── SnapshotIncompatible   whole, but written by another model
+    │   └── SnapshotStale          whole, but older than what is accepted
     └── StoreError
         ├── StoreUnavailable   cannot be opened, read or written (path, permission, disk, network)
         ├── StoreNotFound      no such memory or version
@@ -83,6 +84,10 @@ class SnapshotCorrupt(SnapshotError):
 
 class SnapshotIncompatible(SnapshotError):
     """A whole snapshot of another model. The message names both values."""
+
+
+class SnapshotStale(SnapshotError):
+    """A whole snapshot that was replaced by a newer one, or is too old to be accepted."""
 
 
 class StoreError(RxStreamError):

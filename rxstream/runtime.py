@@ -102,6 +102,11 @@ class Runtime(Generic[M]):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a runtime cannot be pickled; send memory.snapshot() instead")
 
+    @property
+    def store(self) -> Store:
+        """Where its memories are kept."""
+        return self._core.engine.store
+
     # Memories
 
     def memory(

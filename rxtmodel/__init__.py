@@ -38,6 +38,7 @@ from .presets import RxTAlpha, RxTBeta
 from .sampler import Sampler, SamplerConfig
 from .stops import StopStrings
 from .template import TokenIds
+from .transfer import extend_llama
 
 __all__ = [
     "AnswerParts",
@@ -65,6 +66,7 @@ __all__ = [
     "TokenIds",
     "ToolCall",
     "ToolCallError",
+    "extend_llama",
     "load_model",
     "parse_tool_calls",
     "read_answer",

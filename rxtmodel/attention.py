@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .backends.sdpa import sdpa
 from .feed_forward import ACTIVATIONS
+from .linear import Int8, Linear, linear, linear_of
 from .rope import rotate
 
 if TYPE_CHECKING:
@@ -60,18 +60,19 @@ class Attention(nn.Module):
         """Times that each query head is used; more than once in the reversed form."""
         self.kernel: Kernel = sdpa
         inner = max(num_query_heads, num_kv_heads) * head_dim
-        self.q_proj = nn.Linear(embed_dim, num_query_heads * head_dim, bias=False)
-        self.k_proj = nn.Linear(embed_dim, num_kv_heads * head_dim, bias=False)
-        self.v_proj = nn.Linear(embed_dim, num_kv_heads * head_dim, bias=False)
-        self.out_proj = nn.Linear(inner, embed_dim, bias=output_bias)
+        self.q_proj = Linear(embed_dim, num_query_heads * head_dim, bias=False)
+        self.k_proj = Linear(embed_dim, num_kv_heads * head_dim, bias=False)
+        self.v_proj = Linear(embed_dim, num_kv_heads * head_dim, bias=False)
+        self.out_proj = Linear(inner, embed_dim, bias=output_bias)
         self.gate_proj: nn.Linear | None = None
         if output_gate != "none":
-            self.gate_proj = nn.Linear(embed_dim, inner, bias=False)
+            self.gate_proj = Linear(embed_dim, inner, bias=False)
             self.gate_act = ACTIVATIONS[output_gate]
         self.q_norm = nn.RMSNorm(head_dim, eps=norm_eps) if qk_norm else None
         self.k_norm = nn.RMSNorm(head_dim, eps=norm_eps) if qk_norm else None
         self.joined: Tensor | None = None
         """The three weights as one, of which they are views; see ``layout.arrange``."""
+        self.joined_int8: Int8 | None = None
 
     @classmethod
     def of(
@@ -178,8 +179,8 @@ class Attention(nn.Module):
         """Queries, keys and values [B, T, (N + G + G) H]."""
         weights = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
         if self.joined is not None and _in_rows(weights, self.joined):
-            return F.linear(x_BTD, self.joined)
-        return torch.cat([F.linear(x_BTD, weight) for weight in weights], dim=-1)
+            return linear_of(x_BTD, self.joined, self.joined_int8)
+        return torch.cat([linear(x_BTD, weight) for weight in weights], dim=-1)
 
 
 def _in_rows(weights: tuple[Tensor, ...], joined: Tensor) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .linear import Linear
 from .stacked import StackedLinear
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         self.act, self.dropout = ACTIVATIONS[activation], dropout
-        self.gate_up = nn.Linear(embed_dim, 2 * ff_dim, bias=bias) if gated else None
-        self.up = None if gated else nn.Linear(embed_dim, ff_dim, bias=bias)
-        self.down = nn.Linear(ff_dim, embed_dim, bias=bias)
+        self.gate_up = Linear(embed_dim, 2 * ff_dim, bias=bias) if gated else None
+        self.up = None if gated else Linear(embed_dim, ff_dim, bias=bias)
+        self.down = Linear(ff_dim, embed_dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate_up is not None:

@@ -46,6 +46,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
 
 
+def read_shards(folder: Path) -> dict[str, Tensor]:
+    """The tensors of ``model.safetensors``, or of the files that an index beside it names."""
+    index = folder / f"{WEIGHTS_FILE}.index.json"
+    if not index.is_file():
+        return read_weights(folder / WEIGHTS_FILE)
+    try:
+        places = dict(json.loads(index.read_text())["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{index} is not an index of weights: {error!r}") from error
+    found: dict[str, Tensor] = {}
+    for file in sorted(set(places.values())):
+        if file != os.path.basename(file):
+            raise CheckpointError(f"{index} names {file!r}, which is not a file beside it")
+        found |= read_weights(folder / file)
+    if missing := sorted(set(places) - set(found)):
+        raise CheckpointError(f"{folder} lacks weights that its index has: {', '.join(missing)}")
+    return found
+
+
 def write_folder(
     folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], metadata: dict[str, str]
 ) -> None:

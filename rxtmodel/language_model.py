@@ -6,17 +6,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from .attention import Attention
 from .backends import load_kernel
+from .linear import Int8, Linear, linear_of
 from .memory.stacked import StackedAttention
 from .norms import build_norm
 from .pretrained import Pretrained
 from .rope import Positioned, as_complex
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from .backends import Backend
     from .cache import KVCache
     from .config import LmConfig
@@ -30,6 +30,8 @@ class LanguageModel(Pretrained, Positioned):
     embedding: nn.Embedding
     final_norm: nn.Module | None
     head: nn.Linear | None
+    embedding_int8: Int8 | None = None
+    """Of an embedding that is the head, too; see ``layout.quantise``."""
     rope: Tensor
 
     def use_backend(self, backend: Backend) -> None:
@@ -41,18 +43,20 @@ class LanguageModel(Pretrained, Positioned):
         self.backend = backend
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits [..., V] of hidden states [..., D]."""
+        """Logits [B, T, V] of hidden states [B, T, D]; [B, V] of [B, D], a token of each row."""
+        if x.dim() == 2:
+            return self.logits(x[:, None])[:, 0]
         if self.final_norm is not None:
             x = self.final_norm(x)
         if self.head is not None:
             return self.head(x)
-        return F.linear(x, self.embedding.weight)
+        return linear_of(x, self.embedding.weight, self.embedding_int8)
 
     def _build_head(self, config: LmConfig) -> None:
         dim, kind = config.embed_dim, config.final_norm_kind or config.norm
         self.final_norm = build_norm(kind, dim, config.norm_eps) if config.final_norm else None
         self.head = (
-            None if config.tie_head else nn.Linear(dim, config.vocab_size, bias=config.head_bias)
+            None if config.tie_head else Linear(dim, config.vocab_size, bias=config.head_bias)
         )
 
     def _positions(self, length: int) -> Tensor | None:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .errors import ConfigError
+from .linear import Int8, Linear
+
 if TYPE_CHECKING:
     from .attention import Attention
     from .model import ReactiveTransformer
@@ -32,6 +35,36 @@ def arrange(model: ReactiveTransformer) -> ReactiveTransformer:
                 _by_columns(module.weight)
         if model.head is None:  # the embedding is the head; looking ids up loses far less
             _by_columns(model.embedding.weight)
+    return model
+
+
+def quantise(model: ReactiveTransformer) -> ReactiveTransformer:
+    """Have tokens decoded on a CPU by weights of eight bits, a scale for each output.
+
+    Only products of a single token of each row in the decoder's layers and the head: prompts,
+    encoder and memory keep all their bits, so memories stay compatible. The weights stay beside
+    their short form, a quarter of their size, and must not change after. Experts, and maps from
+    widths that are no multiple of 32, are left as they are.
+
+    Raises ConfigError for a model that is not in float32 on a CPU.
+    """
+    weight = model.embedding.weight
+    if not weight.is_cpu or weight.dtype != torch.float32:
+        raise ConfigError(
+            "weights of eight bits are for decoding in float32 on a CPU, the model is in "
+            f"{weight.dtype} on {weight.device}"
+        )
+    with torch.no_grad():
+        for layer in model.causal_layers():
+            for module in layer.modules():
+                if isinstance(module, Linear):
+                    module.int8 = Int8.of(module.weight)
+            if layer.attention.joined is not None:
+                layer.attention.joined_int8 = Int8.of(layer.attention.joined)
+        if isinstance(model.head, Linear):
+            model.head.int8 = Int8.of(model.head.weight)
+        else:
+            model.embedding_int8 = Int8.of(weight)
     return model
 
 

@@ -146,7 +146,7 @@ class Sampler:
         self.seed = _signed(secrets.randbits(63) if seed is None else seed)
         self.count = 0
         """Tokens drawn so far."""
-        self._seen = tuple(seen) if config.repetition_penalty != 1 else ()
+        self.seen = tuple(seen) if config.repetition_penalty != 1 else ()
         self._rows: Rows | None = None
 
     @property
@@ -162,7 +162,7 @@ class Sampler:
             return int(logits_V.argmax())
         device = logits_V.device
         if self._rows is None:
-            self._rows = rows_of(self.config, len(logits_V), self._seen, device=device)
+            self._rows = rows_of(self.config, len(logits_V), self.seen, device=device)
         number = None
         if self.config.temperature > 0:
             place = torch.tensor([[self.seed], [self.count]], device=device)

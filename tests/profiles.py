@@ -7,6 +7,16 @@
 
 That is 6,000 random programs of up to 50 steps, 300 seeds of four threads with 25 interactions
 each, of cancel against stop, and of closing, and 50,000 interactions with bad subscribers.
+
+For stores it is about ten minutes more, and needs the servers that the short one needs::
+
+    RXSTREAM_TESTS=long make test ARGS="tests/adapters/test_stores.py \\
+        tests/adapters/test_store_crash.py tests/adapters/test_store_damage.py \\
+        tests/adapters/test_replay.py tests/fuzz"
+
+That is the contract for every store behind every wrapper; 200 kills of a writer to each store; 4
+processes of 8 threads that win 32 versions each; 256 flipped bits in each store; 1,000
+interactions replayed after a kill and in a copy; 1,000,000 hostile inputs.
 """
 
 from __future__ import annotations

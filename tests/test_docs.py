@@ -134,7 +134,9 @@ def test_every_name_has_a_docstring(name: str) -> None:
 
 
 def test_the_store_contract_runs_as_the_page_says(tmp_path: Path) -> None:
-    [block] = re.findall(r"^```py\n(.*?)^```$", (DOCS / "testing.md").read_text(), re.M | re.S)
+    [block] = re.findall(
+        r"^```py\n(.*?)^```$", (DOCS / "store-authors.md").read_text(), re.M | re.S
+    )
     test = tmp_path / "test_my_store.py"
     test.write_text("from adapters.stores.sqlite import SqliteStore as MyStore\n" + block)
     done = subprocess.run(
@@ -143,3 +145,26 @@ def test_the_store_contract_runs_as_the_page_says(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert re.search(r"[1-9]\d* passed", done.stdout)
+
+
+SHELF = """
+import pytest
+from rxstream.testing.store_contract import StoreContract
+
+class TestShelfStore(StoreContract):
+    @pytest.fixture
+    def open_store(self):
+        return ShelfStore
+"""
+
+
+def test_the_store_that_the_page_shows_keeps_the_contract(tmp_path: Path) -> None:
+    page = (DOCS / "store-authors.md").read_text()
+    [block] = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    (tmp_path / "test_shelf.py").write_text(block + SHELF)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shelf.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d{3} passed", done.stdout)

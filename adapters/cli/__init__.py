@@ -1,4 +1,4 @@
-"""The command ``rxt``: chat, memory, train, eval, version.
+"""The command ``rxt``: chat, memory, train, eval, convert, version.
 
 Each subcommand lives in a file of its own and imports what it needs when it runs, so that
 ``rxt --help`` answers at once. Run it as ``rxt``: ``python -m adapters.cli`` would prefer a folder
@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .chat import add_parser as add_chat
+from .convert import add_parser as add_convert
 from .evaluate import add_parser as add_eval
 from .failure import DEBUG, CommandError, one_line
 from .memory import add_parser as add_memory
@@ -55,6 +56,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="rxt", description="Language models that remember: chat with one, train one."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add_parser in (add_chat, add_memory, add_train, add_eval, add_version):
+    for add_parser in (add_chat, add_memory, add_train, add_eval, add_convert, add_version):
         add_parser(commands)
     return parser

@@ -69,17 +69,22 @@ def add_parser(commands: Commands) -> None:
     command = add("copy", "files.copy", "copy memories to another store, with all versions")
     command.add_argument("names", nargs="*", metavar="NAME", help="none means every memory")
     command.add_argument("--to", required=True, metavar="URL", help="the other store")
+    command.add_argument("--to-keys", metavar="FILE", help="encrypt there with these keys")
 
-    command = add("export", "files.export", "write a version to a snapshot file")
+    command = add("export", "files.export", "write a version to a snapshot file, or publish it")
     command.add_argument("ref", metavar="REF")
-    command.add_argument("file", metavar="FILE")
+    command.add_argument("file", metavar="FILE", help="a file, or hf://owner/name for the Hub")
     command.add_argument(
         "--user-data", action="store_true", help="yes, also one made of what a user said"
     )
+    on_hub = command.add_argument_group("on the Hub")
+    on_hub.add_argument("--about", metavar="FILE", help="text for the card, as Markdown")
+    on_hub.add_argument("--license", metavar="ID", help="for example cc-by-4.0")
+    on_hub.add_argument("--private", action="store_true", help="if the repository is new")
 
-    command = add("import", "files.import_file", "commit a snapshot file as the newest version")
+    command = add("import", "files.import_file", "commit a snapshot as the newest version")
     command.add_argument("name", metavar="NAME")
-    command.add_argument("file", metavar="FILE")
+    command.add_argument("file", metavar="FILE", help="a file, or hf://owner/name[@revision]")
     command.add_argument("--replace", action="store_true", help="also when the memory exists")
 
     command = add("verify", "verify.verify", "whether files, or all of a store, are whole")
@@ -93,11 +98,24 @@ def add_parser(commands: Commands) -> None:
         "--into", metavar="NEW", help="build the memory anew for this model, as NEW"
     )
 
+    command = actions.add_parser(
+        "new-key",
+        help="add a key to a file of keys, and use it from now on",
+        description="Add a key to a file of keys, and use it from now on; old keys stay in it.",
+    )
+    command.add_argument("keys", metavar="FILE", help="made when it is not there")
+    command.add_argument("--name", help="default: today's date")
+    command.set_defaults(run=lambda args: _run("keys.new_key", args))
+
 
 def _adder(actions: Commands) -> Callable[[str, str, str], argparse.ArgumentParser]:
     def add(name: str, function: str, about: str) -> argparse.ArgumentParser:
         command = actions.add_parser(name, help=about, description=about[0].upper() + about[1:])
         command.add_argument("--store", metavar="URL", help="default: as rxt chat")
+        command.add_argument("--keys", metavar="FILE", help="of an encrypted store: its keys")
+        command.add_argument(
+            "--plain", action="store_true", help="with --keys: also read what is not encrypted"
+        )
         command.set_defaults(run=lambda args: _run(function, args))
         return command
 

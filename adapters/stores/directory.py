@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import threading
 import weakref
 from collections import OrderedDict
@@ -69,6 +70,13 @@ class DirectoryStore(BaseStore):
             return cls(Path(path).expanduser())
         except RuntimeError as exc:
             raise StoreUnavailable(f"{url!r}: {exc}; write the whole path") from exc
+
+    def erase(self) -> None:
+        """Remove the folder, also what keeps version numbers from being used again. The store is
+        closed then; nobody else may have it open."""
+        self.close()
+        with self._translated():
+            shutil.rmtree(self.path)
 
     def sweep(self) -> int:
         """See ``Store.sweep``."""

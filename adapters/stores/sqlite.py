@@ -73,6 +73,13 @@ class SqliteStore(BaseStore):
         super().delete(key)
         self._db.checkpoint()
 
+    def erase(self) -> None:
+        """Remove the file, also what keeps version numbers from being used again. The store is
+        closed then; nobody else may have it open."""
+        self.close()
+        for end in ("", "-wal", "-shm"):
+            Path(f"{self._db.path}{end}").unlink(missing_ok=True)
+
     def _read(self, key: str, work: Callable[[Rows], T]) -> T:
         with self._db.read() as connection:
             return work(_sql_rows.SqlRows(partial(_execute, connection), key, self._now()))

@@ -1,7 +1,8 @@
-"""Copying memories from store to store, with every version, the log, labels and lifetime."""
+"""Copying memories from store to store, with every version, the log and labels."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,9 @@ def copy_memory(source: Store, target: Store, key: str) -> Copied:
     """Bring ``target`` up to what ``source`` has of ``key``; numbers and digests stay the same.
 
     A copy that was interrupted, or made before the memory went on, is continued. What the source
-    has pruned or trimmed since stays in the target. Raises VersionConflict when the target holds
-    something else under that name, and what stores raise.
+    has pruned or trimmed since stays in the target. A memory that expires does so in both; in the
+    target, each later commit lets it live for as long as was left of it now. Raises VersionConflict
+    when the target holds something else under that name, and what stores raise.
     """
     versions = records = 0
     while True:
@@ -38,6 +40,9 @@ def copy_memory(source: Store, target: Store, key: str) -> Copied:
             break
     for label, version in source.tags(key).items():
         target.tag(key, label, version)
+    expires_at = source.expires_at(key)
+    if expires_at is not None:
+        target.expire(key, max(1.0, expires_at - time.time()))
     return Copied(versions=versions, records=records)
 
 

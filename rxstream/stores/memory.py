@@ -84,6 +84,11 @@ class MemoryStore(BaseStore):
             raise StoreUnavailable(f"the memory store has no address: {url!r}; write memory:")
         return cls()
 
+    def drop(self, key: str) -> None:
+        """``delete`` that forgets the numbers too, for names that are never used again."""
+        with self._lock:
+            self._memories.pop(key, None)
+
     def _read(self, key: str, work: Callable[[Rows], T]) -> T:
         with self._lock:
             return work(Buffered(self._find(key)))

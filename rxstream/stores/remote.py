@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .rows import Rows
 
 T = TypeVar("T")
+_FIRST_DELAY = 0.02
 
 
 class Lost(Exception):
@@ -36,9 +37,9 @@ class Outrun(Exception):
 class RemoteStore(BaseStore):
     """``BaseStore`` for services: implement ``_read_once``, ``_write_once`` and the rest.
 
-    A call whose connection breaks is tried again for ``patience`` seconds. Commits and appends get
-    a request id of their own, so that one that was stored just before the connection broke is not
-    stored twice. ``place`` names the service in messages.
+    A call whose connection breaks is tried again for ``patience`` seconds from then on. Commits and
+    appends get a request id of their own, so that one that was stored just before the connection
+    broke is not stored twice. ``place`` names the service in messages.
     """
 
     def __init__(self, place: str, patience: float) -> None:
@@ -66,13 +67,15 @@ class RemoteStore(BaseStore):
     def _persist(self, call: Callable[[], T], repeatable: bool = False) -> T:
         """Call until it succeeds or patience ends. Raises ``StoreUnavailable``."""
         ends = time.monotonic() + self._patience
-        delay, outrun = 0.02, 0
+        delay, outrun = _FIRST_DELAY, 0
         while True:
             try:
                 with self._gate:
                     return call()
             except Outrun:
                 outrun += 1
+                # The service answers: what breaks after a long race is as young as after a short.
+                ends, delay = time.monotonic() + self._patience, _FIRST_DELAY
                 # Writers that begin anew at the same time would get in each other's way again.
                 time.sleep(random.random() * min(0.002 * outrun, 0.1))
             except Lost as exc:

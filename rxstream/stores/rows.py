@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -72,7 +73,12 @@ class Meta:
         return pack([self.ttl, self.tags, requests])
 
     def with_extras(self, packed: bytes | None) -> Meta:
-        """The inverse of ``extras``. Raises ``ValueError`` and its like for other bytes."""
+        """The inverse of ``extras``. Raises ``ValueError`` and its like for other bytes, and when
+        the numbers that were read beside them cannot be."""
+        if not all(type(n) is int for n in (self.head or 0, self.log_start, self.last_seq)):
+            raise TypeError("a number is of another type")
+        if self.expires_at is not None and not math.isfinite(self.expires_at):
+            raise ValueError("the end of its lifetime is no time")
         if packed is None:
             return self
         ttl, tags, requests = msgpack.unpackb(packed)
@@ -81,8 +87,8 @@ class Meta:
         texts = [*tags, *known, *(asked for asked, _ in known.values())]
         if not all(type(n) is int for n in numbers) or not all(type(t) is str for t in texts):
             raise TypeError("a label or a request is of another type")
-        if ttl is not None and type(ttl) not in (int, float):
-            raise TypeError("a lifetime is no number")
+        if ttl is not None and not math.isfinite(ttl):
+            raise ValueError("a lifetime is no number")
         return replace(self, ttl=ttl, tags=tags, requests=known)
 
     def pack(self) -> bytes:

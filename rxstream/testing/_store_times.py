@@ -10,6 +10,7 @@ import pytest
 
 from ..errors import ClosedError, RequestReused, StoreNotFound, VersionConflict
 from ..store import REQUESTS_KEPT
+from ..tensorfile import encode
 from ._store_samples import commit_next, in_threads, record, snapshot
 
 if TYPE_CHECKING:
@@ -290,6 +291,16 @@ class Watching:
 class Capabilities:
     """A store is what it says it is."""
 
+    def corrupt_version(
+        self, store: Store, key: str, version: int, change: Callable[[bytes], bytes]
+    ) -> None:
+        """Hook; see ``StoreContract``."""
+
+    def corrupt_record(
+        self, store: Store, key: str, seq: int, change: Callable[[bytes], bytes]
+    ) -> None:
+        """Hook; see ``StoreContract``."""
+
     def test_what_is_said_to_outlive_the_process_does(
         self, store: Store, open_store: Callable[[], Store]
     ) -> None:
@@ -310,6 +321,23 @@ class Capabilities:
             assert other.head("m") == (1 if "shared" in store.capabilities else None)
         finally:
             other.close()
+
+    def test_what_is_said_to_be_encrypted_cannot_be_read(self, store: Store) -> None:
+        secret = b"what nobody may read" * 4
+        kept = replace(snapshot(), state=encode({"stm": ("U8", (len(secret),), secret)}))
+        store.commit(kept, expect=None)
+        store.append("m", record("what nobody may read"))
+        stored: list[bytes] = []
+
+        def look(data: bytes) -> bytes:
+            stored.append(data)
+            return data
+
+        self.corrupt_version(store, "m", 1, look)
+        self.corrupt_record(store, "m", 1, look)
+        assert len(stored) == 2
+        if "encrypted" in store.capabilities:
+            assert not any(b"nobody may read" in data for data in stored)
 
     def test_what_is_said_to_be_durable_or_shared_is_kept_at_all(self, store: Store) -> None:
         if store.capabilities & {"durable", "shared"}:

@@ -17,6 +17,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--store",
         metavar="URL",
-        help="address of the store to test; {case} in it becomes another name in every case, "
-        "as in sqlite:////tmp/{case}.db or redis://localhost/0?prefix={case}",
+        help="address of the store to test, as in sqlite:////tmp/test.db; every case uses another "
+        "one beside it. {case} in it says where a name may be",
     )

@@ -14,7 +14,11 @@ forward, are skipped unless the hooks for that are implemented, as they are for 
 
 A store that opens by address is tested without a file::
 
-    pytest --pyargs rxstream.testing.store_contract --store 'sqlite:////tmp/{case}.db'
+    pytest --pyargs rxstream.testing.store_contract --store=sqlite:////tmp/test.db
+
+Every case has an address of its own, beside the one that is given, which is not touched: another
+file, folder, prefix or schema, erased afterwards. For stores of others write ``{case}`` where a
+name may be, ``--store 'mine://host/{case}'``.
 """
 
 from __future__ import annotations
@@ -120,15 +124,27 @@ class TestStoreAtAddress(StoreContract):
         url = request.config.getoption("--store", default=None)
         if url is None:
             pytest.fail("name the store to test: --store URL", pytrace=False)
-        if "{case}" not in url and url != "memory:":
-            pytest.fail(
-                f"--store {url} would be one store for all cases; put {{case}} where a name may be",
-                pytrace=False,
-            )
-        address = url.replace("{case}", f"c{secrets.token_hex(8)}")
+        address = apart(url, f"c{secrets.token_hex(8)}")
         yield lambda: open_store(address)
         used = open_store(address)
         getattr(used, "erase", used.close)()
+
+
+def apart(url: str, case: str) -> str:
+    """An address beside ``url``, for one case."""
+    if "{case}" in url or url == "memory:":
+        return url.replace("{case}", case)
+    address, _, query = url.partition("?")
+    scheme, _, rest = address.partition("://")
+    if option := {"redis": "prefix", "rediss": "prefix", "postgresql": "schema"}.get(scheme):
+        return f"{address}?{query}{'&' if query else ''}{option}={case}"
+    if scheme in ("sqlite", "dir", "s3") and rest.strip("/"):
+        between = "-" if "/" in rest.rstrip("/") else "/"
+        return f"{address.rstrip('/')}{between}{case}{'?' if query else ''}{query}"
+    pytest.fail(
+        f"--store {url} would be one store for all cases; put {{case}} where a name may be",
+        pytrace=False,
+    )
 
 
 def behind(store: Store, hook: str) -> BaseStore:

@@ -3,6 +3,7 @@
 eager   plain products and a softmax, the reference
 sdpa    PyTorch's scaled_dot_product_attention, the default
 flash   the flash-attn package on a CUDA device, batches of different lengths without padding
+triton  sdpa, but a kernel of ours for rows with padding on a CUDA device; the engine's
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend", "Kernel", "load_kernel"]
 
-Backend = Literal["eager", "sdpa", "flash"]
+Backend = Literal["eager", "sdpa", "flash", "triton"]
 
 
 class Kernel(Protocol):
@@ -47,7 +48,7 @@ def load_kernel(name: Backend) -> Kernel:
     """The kernel called ``name``.
 
     Raises:
-        BackendUnavailable: "flash" without its package or without a CUDA device.
+        BackendUnavailable: "flash" or "triton" without its package or without a CUDA device.
         ConfigError: no backend of this name.
     """
     if name == "eager":
@@ -58,4 +59,8 @@ def load_kernel(name: Backend) -> Kernel:
         from .flash import load_flash
 
         return load_flash()
+    if name == "triton":
+        from .triton import load_triton
+
+        return load_triton()
     raise ConfigError(f"backend must be one of {', '.join(get_args(Backend))}, got {name!r}")

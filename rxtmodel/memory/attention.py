@@ -84,8 +84,10 @@ class MemoryAttention(nn.Module):
         rope: Tensor | None = None,
         mask_BT: Tensor | None = None,
     ) -> Tensor:
-        memory_LBSD = self._mix(memory_LBSD)
-        queries = self.memory_norm(memory_LBSD)
+        # Products in the weights' type; what is kept, and how much of it, in the memory's own.
+        dtype = self.attention.q_proj.weight.dtype
+        memory_LBSD = self._mix(memory_LBSD, dtype)
+        queries = self.memory_norm(memory_LBSD).to(dtype)
         if self.slot_ids is not None:
             queries = queries + self.slot_ids[:, None].to(queries.dtype)
         update = self.attention(
@@ -93,7 +95,7 @@ class MemoryAttention(nn.Module):
         )
         return self.gate(memory_LBSD, update)
 
-    def _mix(self, memory_LBSD: Tensor) -> Tensor:
+    def _mix(self, memory_LBSD: Tensor, dtype: torch.dtype) -> Tensor:
         if self.variant == "simple":
             return memory_LBSD
         own = self.pre_norm(memory_LBSD)
@@ -105,7 +107,7 @@ class MemoryAttention(nn.Module):
             other = self.mean_norm(mean)
             if self.variant.endswith("self-interlayer"):
                 other = self.blend_gate(own, other)
-        return self.pre_gate(memory_LBSD, self.pre_attention(own, other))
+        return self.pre_gate(memory_LBSD, self.pre_attention(own.to(dtype), other.to(dtype)))
 
 
 class MemoryCrossAttention(nn.Module):
@@ -131,6 +133,11 @@ class MemoryCrossAttention(nn.Module):
             norm_eps=config.norm_eps,
             dropout=config.attention_dropout,
         )
+
+    @property
+    def out_proj(self) -> nn.Linear:
+        """The last map: where it is zero, the read gives nothing."""
+        return self.attention.out_proj
 
     def project(self, memory_BSD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, N, S, H] of a layer of the memory."""

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..linear import Linear
 from ..stacked import StackedLinear, StackedRMSNorm
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ class DeltaRead(nn.Module):
         super().__init__()
         memory, dim = config.memory, config.embed_dim
         self.num_heads = memory.num_heads
-        self.q_proj = nn.Linear(dim, memory.num_heads * memory.num_slots, bias=False)
-        self.out_proj = nn.Linear(dim, dim, bias=False)
+        self.q_proj = Linear(dim, memory.num_heads * memory.num_slots, bias=False)
+        self.out_proj = Linear(dim, dim, bias=False)
 
     def project(self, memory_BSD: Tensor) -> tuple[Tensor, ...]:
         """The memory by heads, [B, N, S, H]."""

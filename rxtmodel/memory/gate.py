@@ -51,6 +51,7 @@ class ResidualGate(nn.Module):
             nn.init.normal_(self.mix.weight, std=0.02)
 
     def forward(self, old_LBSD: Tensor, update_LBSD: Tensor) -> Tensor:
+        update_LBSD = update_LBSD.to(old_LBSD.dtype)
         if self.kind == "none":
             return old_LBSD + update_LBSD
         if self.kind == "replace":

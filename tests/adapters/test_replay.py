@@ -1,6 +1,6 @@
 """The interaction log gives every stored memory bit by bit: interleaved, after a kill, in a copy.
 
-RXSTREAM_LONG=1 has the 1,000 interactions of the specification.
+The long profile has the 1,000 interactions of the specification.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from rxstream import Runtime, history
 from rxstream.model import Sampling
 from rxstream.stores.copying import copy_memory
 
+from ..profiles import budget
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-INTERACTIONS = 1_000 if "RXSTREAM_LONG" in os.environ else 40
+INTERACTIONS = budget(40, 1_000)
 WORDS = "my dog is called Biscuit what where lives in Oslo I like tea colour blue ü 7".split()
 
 

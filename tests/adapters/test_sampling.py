@@ -117,3 +117,15 @@ def test_min_p_one_is_greedy_and_a_seed_is_the_same_answer(runtime: Runtime) -> 
 def test_a_setting_that_cannot_be_is_named(fields, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Sampling(**fields)
+
+
+def test_weights_of_eight_bits_answer_alike_and_share_memories(model: RxtAdapter) -> None:
+    short = load_model(int8=True)
+    assert short.fingerprint == model.fingerprint
+    with Runtime(model, "memory:") as all_bits, Runtime(short, "memory:") as eight:
+        chat = all_bits.memory("m").conversation()
+        assert [event.kind for event in chat.ask(FACT).blocking()][-1] == "memory_updated"
+        snapshot = all_bits.memory("m").snapshot()
+        other = eight.memory("m", snapshot=snapshot).conversation()
+        answers = [c.ask(QUESTION).result(timeout=60).text for c in (chat, other)]
+    assert answers[0] == answers[1] and "Biscuit" in answers[0]

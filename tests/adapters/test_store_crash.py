@@ -1,6 +1,7 @@
 """No store loses or confuses what it acknowledged, however its writers die or compete.
 
-RXSTREAM_LONG=1 has the numbers of the specification: 200 kills, 4 processes × 8 threads × 32 tasks.
+The long profile has the numbers of the specification: 200 kills, 4 processes × 8 threads × 32
+tasks.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pytest
 
 from rxstream.stores.memory import MemoryStore
 
+from ..profiles import LONG
 from .store_kinds import PERSISTENT, opener_of, options_of
 from .store_worker import SCRIPT, snapshot
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     from rxstream.store import Store
 
-LONG = "RXSTREAM_LONG" in os.environ
 PROCESSES, THREADS, TASKS = (4, 8, 32) if LONG else (4, 3, 4)
 
 

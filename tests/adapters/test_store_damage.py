@@ -1,6 +1,6 @@
 """A flipped bit in what a store holds is damage, never absence and never another memory.
 
-RXSTREAM_LONG=1 flips 256 bits in every store; every day the far ones get fewer.
+The long profile flips 256 bits in every store; every day the far ones get fewer.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import redis
 from rxstream.errors import StoreCorrupt
 from rxstream.testing._store_samples import record, snapshot
 
+from ..profiles import LONG
 from .store_kinds import PERSISTENT, opener_of, options_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     Cell = tuple[str, bytes, Callable[[bytes], object]]
     """Where, the bytes there, and how to put others in their place."""
 
-LONG = "RXSTREAM_LONG" in os.environ
 FLIPS = dict.fromkeys(PERSISTENT, 256) | ({} if LONG else {"postgres": 48, "s3": 64})
 COLUMNS = {"memories": ("extras",), "versions": ("packed",), "infos": ("info",), "log": ("record",)}
 NUMBERS = ("head", "log_start", "last_seq", "checksum")

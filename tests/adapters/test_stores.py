@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,10 +9,13 @@ import pytest
 from adapters.stores.encrypted import EncryptedStore
 from adapters.stores.keyring import Keyring
 from rxstream.stores.cached import CachedStore
+from rxstream.stores.memory import MemoryStore
 from rxstream.stores.metered import MeteredStore
+from rxstream.stores.transient import TransientStore
 from rxstream.testing.chaos import ChaosStore
 from rxstream.testing.store_contract import StoreContract
 
+from ..profiles import LONG
 from .store_kinds import KINDS, place
 
 if TYPE_CHECKING:
@@ -22,9 +24,8 @@ if TYPE_CHECKING:
     from rxstream.store import Store
 
 KEYS = Keyring({"k1": bytes(range(32))}, "k1")
-LONG = "RXSTREAM_LONG" in os.environ
 WRAPPED = KINDS if LONG else ["memory", "sqlite", "redis"]
-"""Behind the wrappers one of each sort is enough for every day; RXSTREAM_LONG=1 has them all."""
+"""Behind the wrappers one of each sort is enough for every day; the long profile has them all."""
 
 
 class AnyStore(StoreContract):
@@ -78,3 +79,32 @@ class TestCalmChaosStore(AnyStore):
 
     def wrap(self, store: Store) -> Store:
         return ChaosStore(store, before=0, after=0)
+
+
+class TestMemoriesOfATransientStore(AnyStore):
+    """All of them are kept in this process."""
+
+    @pytest.fixture
+    def kind(self) -> str:
+        return "memory"
+
+    def wrap(self, store: Store) -> Store:
+        return TransientStore(store, prefix="")
+
+    def corrupt_version(
+        self, store: Store, key: str, version: int, change: Callable[[bytes], bytes]
+    ) -> None:
+        super().corrupt_version(held(store), key, version, change)
+
+    def corrupt_record(
+        self, store: Store, key: str, seq: int, change: Callable[[bytes], bytes]
+    ) -> None:
+        super().corrupt_record(held(store), key, seq, change)
+
+    def pass_time(self, store: Store, seconds: float) -> None:
+        super().pass_time(held(store), seconds)
+
+
+def held(store: Store) -> MemoryStore:
+    assert isinstance(store, TransientStore)
+    return store.held

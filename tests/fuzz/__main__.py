@@ -16,6 +16,9 @@ import time
 import zlib
 from pathlib import Path
 
+from rxstream import _snapshot_metadata, tensorfile
+from rxstream.errors import SnapshotCorrupt
+
 from .targets import TARGETS, seeds
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -53,6 +56,8 @@ def mutate(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
 
 def repair(target: str, data: bytes) -> bytes:
     """Put the checksums right, as a forger would."""
+    if target == "snapshot":
+        return redigested(data)
     if target in ("meta", "document") and len(data) > 4:
         return struct.pack("<I", zlib.crc32(data[4:])) + data[4:]
     if target == "info" and len(data) > 4:
@@ -61,6 +66,34 @@ def repair(target: str, data: bytes) -> bytes:
         numbers = struct.pack("<II", len(data) - 13, zlib.crc32(data[12:-1]))
         return numbers + struct.pack("<I", zlib.crc32(numbers)) + data[12:-1] + b"\x5a"
     return data
+
+
+def forge(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
+    """A whole snapshot file that says something else: what only the reader of metadata refuses."""
+    try:
+        file = tensorfile.parse(data)
+        found = dict(file.metadata or {})
+        for name in rng.sample(sorted(found), min(len(found), rng.choice((1, 1, 2)))):
+            found[name] = mutate(found[name].encode(), others, rng).decode("utf-8", "replace")
+        if found and rng.random() < 0.1:
+            del found[rng.choice(sorted(found))]
+        return redigested(tensorfile.build(file.tensors, found, file.body))
+    except (SnapshotCorrupt, ValueError):
+        return data
+
+
+def redigested(data: bytes) -> bytes:
+    """A snapshot file whose digest is that of what it holds now, if it is a tensor file at all."""
+    try:
+        file = tensorfile.parse(data)
+    except SnapshotCorrupt:
+        return data
+    found = {k: v for k, v in (file.metadata or {}).items() if k != "digest"}
+    try:
+        whole = found | {"digest": _snapshot_metadata.digest(file, found)}
+        return tensorfile.build(file.tensors, whole, file.body)
+    except ValueError:  # text that cannot be written again
+        return data
 
 
 def corpus(target: str) -> list[bytes]:
@@ -83,7 +116,11 @@ def fuzz(inputs: int, seed: int) -> None:
     starts = {target: corpus(target) for target in TARGETS}
     for number in range(inputs):
         target = list(TARGETS)[number % len(TARGETS)]
-        data = mutate(rng.choice(starts[target]), starts[target], rng)
+        start = rng.choice(starts[target])
+        if target == "snapshot" and rng.random() < 0.5:
+            data = forge(start, starts[target], rng)
+        else:
+            data = mutate(start, starts[target], rng)
         if rng.random() < 0.5:
             data = repair(target, data)
         signal.setitimer(signal.ITIMER_REAL, 1.0)

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from adapters.stores._object_rows import Document
-from rxstream.errors import SnapshotError, StoreCorrupt
+from adapters.stores.keyring import Keyring
+from adapters.stores.sealing import Sealer
+from rxstream.errors import SnapshotError, StoreCorrupt, Undecryptable
 from rxstream.snapshot import Snapshot, pack, unpack
 from rxstream.stores.frames import DamagedFrame, frame, frames
 from rxstream.stores.records import (
@@ -58,6 +60,13 @@ def read_document(data: bytes) -> None:
     Document.unpack("m", data)
 
 
+SEALER = Sealer(Keyring({"k": bytes(32)}, "k"), max_bytes=1 << 20, clock=lambda: 1e9)
+
+
+def read_sealed(data: bytes) -> None:
+    SEALER.open(data, tenant="t")
+
+
 TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[type[Exception], ...]]] = {
     "snapshot": (read_snapshot, (SnapshotError,)),
     "frames": (read_frames, (DamagedFrame,)),
@@ -65,6 +74,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[type[Exception], ...]]] 
     "info": (read_info, (ValueError,)),
     "meta": (read_meta, UNREADABLE),
     "document": (read_document, (StoreCorrupt,)),
+    "sealed": (read_sealed, (SnapshotError, Undecryptable)),
 }
 """Name -> reader, and what it may raise."""
 
@@ -89,4 +99,5 @@ def seeds() -> dict[str, list[bytes]]:
             Document(meta=meta, versions=(1, 2, 3), unusual={"o/bQ/v/1": ".ab"}).pack("m"),
             Document().pack("m"),
         ],
+        "sealed": [SEALER.seal(snapshot(), tenant="t")],
     }

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ..profiles import budget
 from .__main__ import CORPUS, corpus, run_one
 from .targets import TARGETS, seeds
 
-INPUTS = 1_000_000 if "RXSTREAM_LONG" in os.environ else 30_000
+INPUTS = budget(30_000, 1_000_000)
 
 
 @pytest.mark.parametrize("target", TARGETS)

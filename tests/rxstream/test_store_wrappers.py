@@ -6,8 +6,10 @@ import pytest
 
 from rxstream.errors import StoreNotFound, StoreUnavailable, VersionConflict
 from rxstream.stores.cached import CachedStore
+from rxstream.stores.copying import copy_memory
 from rxstream.stores.memory import MemoryStore
 from rxstream.stores.metered import Call, MeteredStore
+from rxstream.stores.transient import TransientStore
 from rxstream.testing._store_samples import commit_next, record, snapshot
 from rxstream.testing.chaos import ChaosStore
 
@@ -111,3 +113,45 @@ def test_chaos_follows_its_seed_and_request_ids_resolve_it() -> None:
     assert failures > 20
     assert history == list(range(40, 0, -1))
     assert queries == [str(number) for number in range(1, 41)]
+
+
+def test_a_transient_memory_is_kept_here_and_leaves_nothing_behind() -> None:
+    inner = MemoryStore()
+    store = TransientStore(inner, prefix="held:")
+    for name in ("held:a", "b"):
+        commit_next(store, name)
+        store.append(name, record())
+    assert (store.list(), inner.list()) == (["b", "held:a"], ["b"])
+    assert (store.list(limit=1), store.list("held:"), store.list(after="b")) == (
+        ["b"], ["held:a"], ["held:a"],
+    )  # fmt: skip
+    assert store.head("held:unknown") is None
+    store.delete("held:a")
+    assert store.head("held:a") == 2, "a delete has a number"
+    store.drop("held:a")
+    assert store.head("held:a") is None
+    assert store.head("b") == 1
+
+
+def test_a_fork_goes_where_its_name_says() -> None:
+    inner = MemoryStore()
+    store = TransientStore(inner)
+    commit_next(store, "held:a")
+    for source, target in (("held:a", "held:b"), ("held:a", "c"), ("c", "held:d"), ("c", "e")):
+        store.fork(source, target)
+        assert store.load(target).state == snapshot("m", 1).state
+    assert inner.list() == ["c", "e"]
+
+
+def test_what_is_left_of_a_lifetime_is_copied_with_a_memory() -> None:
+    source, target = MemoryStore(), MemoryStore()
+    for name in ("m", "for ever"):
+        commit_next(source, name)
+    source.expire("m", 100)
+    for name in ("m", "for ever"):
+        copy_memory(source, target, name)
+    left, copied = source.expires_at("m"), target.expires_at("m")
+    assert left is not None and copied is not None and abs(left - copied) < 5
+    assert target.expires_at("for ever") is None
+    target._skew += 101
+    assert target.list() == ["for ever"]

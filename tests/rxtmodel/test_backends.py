@@ -31,7 +31,7 @@ def test_a_backend_is_chosen_when_a_model_is_made_or_loaded(tmp_path, variant):
 
 
 def test_a_backend_that_does_not_exist_is_named_with_those_that_do():
-    with pytest.raises(ConfigError, match="one of eager, sdpa, flash, got 'fast'"):
+    with pytest.raises(ConfigError, match="one of eager, sdpa, flash, .*got 'fast'"):
         ReactiveTransformer(tiny_config(), backend="fast")
 
 

@@ -1,4 +1,4 @@
-"""``rxt memory export``, ``import`` and ``copy``."""
+"""``rxt memory export``, ``import`` and ``copy``: to and from files, the Hub, and other stores."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rxstream.errors import VersionConflict
-from rxstream.snapshot import read_file, write_file
+from rxstream.snapshot import write_file
 from rxstream.stores import open_store
 from rxstream.stores.copying import copy_memory
 
 from ..failure import CommandError
 from ..session import checked_name, is_snapshot
-from .refs import find, opened
+from .refs import find, opened, with_keys
+from .sources import HUB, read
 
 if TYPE_CHECKING:
     import argparse
 
+    from rxstream.snapshot import Snapshot
+
 
 def export(args: argparse.Namespace) -> int:
-    """Write a version to a file, which any machine can check with ``rxt memory verify``."""
-    path = Path(args.file)
+    """Write a version to a file, which any machine can check with ``rxt memory verify``; or publish
+    it on the Hub."""
     with opened(args) as store:
         ref = find(store, args.ref)
         snapshot = store.load(ref.name, ref.version)
@@ -31,6 +34,10 @@ def export(args: argparse.Namespace) -> int:
             f"version {ref.version} of {ref.name!r} was made of what a user said; whoever has the "
             "file has that too. If that is meant, add --user-data"
         )
+    if args.file.startswith(HUB):
+        print(f"published version {ref.version} of {ref.name!r}: {_publish(snapshot, args)}")
+        return 0
+    path = Path(args.file)
     if path.exists() and not is_snapshot(path):
         raise CommandError(f"{path} exists and is not a snapshot; choose another name")
     write_file(path, snapshot)
@@ -38,9 +45,20 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def _publish(snapshot: Snapshot, args: argparse.Namespace) -> str:
+    from adapters import hub  # its libraries take a second to import
+
+    try:
+        text = Path(args.about).read_text() if args.about else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"cannot read {args.about}: {error}") from error
+    about = hub.About(text=text, license=args.license)
+    return hub.publish(snapshot, args.file, about=about, private=args.private, user_data=True)
+
+
 def import_file(args: argparse.Namespace) -> int:
     """Commit what is in a file as the newest version of a memory."""
-    snapshot = read_file(args.file)
+    snapshot = read(args.file)
     with opened(args) as store:
         name = checked_name(args.name)
         head = store.head(name)
@@ -71,7 +89,10 @@ def import_file(args: argparse.Namespace) -> int:
 
 def copy(args: argparse.Namespace) -> int:
     """Copy memories to another store. May be repeated to bring the copy up to date."""
-    with opened(args) as source, closing(open_store(args.to)) as target:
+    with (
+        opened(args) as source,
+        closing(with_keys(open_store(args.to), args.to_keys, plain=False)) as target,
+    ):
         names = [checked_name(name) for name in args.names] or source.list()
         for name in args.names:
             if name not in source.list(name, limit=1):

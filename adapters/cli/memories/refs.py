@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rxstream.stores import open_store
 
 from ..failure import CommandError
+from ..missing import import_optional
 from ..session import checked_name, default_store
 
 if TYPE_CHECKING:
@@ -30,12 +31,27 @@ class Ref:
 
 @contextmanager
 def opened(args: argparse.Namespace) -> Iterator[Store]:
-    """The store that ``--store`` names."""
-    store = open_store(args.store or default_store())
+    """The store that ``--store`` names, behind ``--keys`` if there are any."""
+    store = with_keys(open_store(args.store or default_store()), args.keys, args.plain)
     try:
         yield store
     finally:
         store.close()
+
+
+def with_keys(store: Store, keys: str | None, plain: bool) -> Store:
+    """``store``, its contents encrypted with a file of keys. Closed when that cannot be read."""
+    if keys is None:
+        return store
+    try:
+        import_optional("cryptography", "crypto")
+        from adapters.stores.encrypted import EncryptedStore
+        from adapters.stores.key_file import read_keys
+
+        return EncryptedStore(store, read_keys(keys), strict=not plain)
+    except BaseException:
+        store.close()
+        raise
 
 
 def find(store: Store, text: str) -> Ref:

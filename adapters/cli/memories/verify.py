@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from rxstream import tensorfile
 from rxstream.errors import SnapshotError, StoreCorrupt, StoreNotFound, Undecryptable
-from rxstream.snapshot import read_file
 
 from ..failure import one_line
 from .refs import opened
 from .show import moment, printable, size
+from .sources import read
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +30,7 @@ def verify(args: argparse.Namespace) -> int:
 
 def _verify_file(path: str, as_json: bool) -> int:
     try:
-        snapshot = read_file(path)
+        snapshot = read(path)
     except SnapshotError as error:
         print(json.dumps({"file": path, "whole": False, "error": one_line(error)}) if as_json
               else one_line(error))  # fmt: skip

@@ -1,0 +1,50 @@
+"""PyTorch's attention, but rows with padding by a kernel of ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import BackendUnavailable
+from .sdpa import sdpa
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from . import Kernel
+
+_WIDTHS = (16, 32, 64, 128)
+
+
+def load_triton() -> Kernel:
+    """The kernel; BackendUnavailable says why it cannot be had."""
+    if not torch.cuda.is_available():
+        raise BackendUnavailable(
+            "backend 'triton' needs a CUDA device and there is none here; use backend 'sdpa'"
+        )
+    try:
+        from ..kernels.masked import attend_existing
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"backend 'triton' needs the package triton ({error}), which comes with PyTorch for "
+            "CUDA; use backend 'sdpa'"
+        ) from error
+
+    def kernel(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        padded = mask is not None and mask.dim() == 4
+        trains = torch.is_grad_enabled() and q.requires_grad
+        if not padded or trains or dropout or q.device.type != "cuda" or q.shape[-1] not in _WIDTHS:
+            return sdpa(q, k, v, mask=mask, causal=causal, dropout=dropout)
+        q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+        return attend_existing(q, k, v, mask[:, 0, 0])
+
+    return kernel

@@ -1,0 +1,327 @@
+"""One step by kernels of our own, eight for a layer: for dense decoders on a GPU.
+
+What stands between two exchanges of all rows is one kernel; see ``rxtmodel.kernels``.
+"""
+
+# Shape suffixes: B rows of a batch, D width, N query heads, G kv heads, H head width, V vocabulary.
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..feed_forward import FeedForward
+from ..memory import MemoryCrossAttention
+
+if TYPE_CHECKING:
+    from ..attention import Attention
+    from ..layers import DecoderLayer
+    from ..model import ReactiveTransformer
+    from .pool import MemoryPool
+    from .rows import DeviceRows
+
+_WIDTHS = (16, 32, 64, 128)
+_MAX_VOCAB = 1 << 16
+_MAX_WIDTH = 1 << 10
+_MANY = 128
+"""Rows that are worth two halves."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Tiles of a product: rows, columns, inner width; warps; stages of the pipeline."""
+
+    M: int
+    N: int
+    BK: int
+    num_warps: int
+    num_stages: int
+
+
+def why_not(model: ReactiveTransformer) -> str | None:
+    """Why ``FusedStep`` cannot run this model; None when it can."""
+    config, layers = model.config, list(model.causal_layers())
+    if model.embedding.weight.device.type != "cuda":
+        return "the model is not on a CUDA device"
+    if model.embedding.weight.dtype not in (torch.bfloat16, torch.float16):
+        return f"weights are {model.embedding.weight.dtype}, not bfloat16 or float16"
+    if config.vocab_size > _MAX_VOCAB:
+        return f"the vocabulary has more than {_MAX_VOCAB} tokens"
+    if config.embed_dim > _MAX_WIDTH:
+        return f"the model is wider than {_MAX_WIDTH}"
+    if len(layers) != config.num_layers:
+        return "some layers read no memory"
+    for layer in layers:
+        if not isinstance(layer.memory_read, MemoryCrossAttention):  # type: ignore[union-attr]
+            return "the memory is not read by softmax attention"
+        if not isinstance(layer.ff, FeedForward) or layer.ff.gate_up is None:
+            return "a feed-forward is not dense and gated"
+        if config.activation != "silu":
+            return f"the feed-forward's activation is {config.activation}"
+        if not isinstance(layer.attention_norm, nn.RMSNorm):
+            return "a norm is not RMSNorm"
+        for attention in (layer.attention, layer.memory_read.attention):  # type: ignore[union-attr]
+            if reason := _unlike(attention):
+                return reason
+    try:
+        from .. import kernels  # noqa: F401
+        from ..kernels import linear  # noqa: F401
+    except ImportError as error:
+        return f"the package triton is missing ({error})"
+    return None
+
+
+def _unlike(attention: Attention) -> str | None:
+    if attention.gate_proj is not None or attention.q_norm is not None:
+        return "attention has an output gate or normalised heads"
+    if attention.copies > 1:
+        return "attention has more kv heads than query heads"
+    if attention.head_dim not in _WIDTHS:
+        return f"heads are {attention.head_dim} wide, not one of {_WIDTHS}"
+    ratio = attention.num_query_heads // attention.num_kv_heads
+    return None if ratio & (ratio - 1) == 0 else f"{ratio} query heads share a kv head"
+
+
+class FusedStep:
+    """Steps of a dense decoder. ``why_not`` must have found no reason against it.
+
+    Holds a copy of the matrices behind norms, with the norm's weight in them.
+
+    Args:
+        pdl: start kernels while the one before still runs.
+        halves: divide many rows; see ``logits``.
+    """
+
+    def __init__(
+        self,
+        model: ReactiveTransformer,
+        rows: DeviceRows,
+        pool: MemoryPool,
+        *,
+        pdl: bool = True,
+        halves: bool = True,
+    ) -> None:
+        from ..kernels import attend, linear, sample
+
+        self._linear, self._attend, self._sample = linear, attend, sample
+        self.model, self.rows, self.pool, self.pdl = model, rows, pool, pdl
+        config, weight = model.config, model.embedding.weight
+        self._eps = config.norm_eps or torch.finfo(torch.float32).eps
+        heads, size = config.attention, rows.max_rows + 1
+        read = model.decoder[0].memory_read.attention
+        inner = max(heads.num_query_heads, read.num_query_heads) * config.head_dim
+
+        self._logits = torch.zeros(size, config.vocab_size, device=weight.device)
+        self._scratch(size, inner)
+        self._own = torch.arange(size, device=weight.device, dtype=torch.int32)
+        self._weights = [_LayerWeights.of(layer) for layer in model.decoder]
+        norm, head = model.final_norm, model.head
+        self._head = weight if head is None else head.weight
+        if norm is not None:
+            self._head = _behind(norm, self._head)
+        self._rope = model.rope.contiguous()
+        if config.nope:
+            self._rope = torch.stack((torch.ones_like(self._rope[0]), 0 * self._rope[1]))
+        self._twin: FusedStep | None = None
+        if halves and size > _MANY:
+            self._twin = copy.copy(self)
+            self._twin._scratch(size, inner)
+            self._side = torch.cuda.Stream(weight.device)
+
+    def _scratch(self, size: int, inner: int) -> None:
+        """What one kernel leaves to the next."""
+        config, weight = self.model.config, self.model.embedding.weight
+
+        def rows(width: int, dtype: torch.dtype = weight.dtype) -> Tensor:
+            return torch.zeros(size, width, device=weight.device, dtype=dtype)
+
+        self._x, self._xb = rows(config.embed_dim, torch.float32), rows(config.embed_dim)
+        self._sums = rows(self._linear.MAX_PARTS, torch.float32)
+        self._q, self._a, self._h = rows(inner), rows(inner), rows(config.ff_dim)
+
+    def logits(self, order_B: Tensor) -> Tensor:
+        """As ``PlainStep.logits``.
+
+        Many rows go in two halves beside each other: while one reads memories, which takes all of
+        the bandwidth, the other multiplies, which takes little.
+        """
+        count = len(order_B)
+        if self._twin is None or count < _MANY:
+            self._run(order_B, self._logits[:count])
+            return self._logits[:count]
+        half = count // 2
+        here, side = torch.cuda.current_stream(), self._side
+        side.wait_stream(here)
+        with torch.cuda.stream(side):
+            self._twin._run(order_B[half:], self._logits[half:count])
+        self._run(order_B[:half], self._logits[:half])
+        here.wait_stream(side)
+        return self._logits[:count]
+
+    def _run(self, order_B: Tensor, logits_BV: Tensor) -> None:
+        count, config = len(order_B), self.model.config
+        width = config.embed_dim
+        self._linear.embed[(count,)](
+            order_B, self.rows.token, self.model.embedding.weight, self._x, self._xb, self._sums,
+            D=width, **self._parts(count), PDL=self.pdl, BD=_power(width), num_warps=4,
+            launch_pdl=self.pdl,
+        )  # fmt: skip
+        for index, layer in enumerate(self.model.decoder):
+            self._layer(index, layer, order_B)
+        head = self.model.head
+        bias = None if head is None else head.bias
+        self._product(
+            self._linear.head, count, config.vocab_size, width,
+            self._xb, self._sums, self._head, self._head if bias is None else bias, logits_BV,
+            count, self._eps, K=width, V=config.vocab_size,
+            NORM=self.model.final_norm is not None, BIAS=bias is not None, **self._parts(count),
+        )  # fmt: skip
+
+    def draw(self, logits_BV: Tensor, order_B: Tensor, out_B: Tensor) -> None:
+        """As ``DeviceRows.draw``."""
+        rows = self.rows
+        block = _power(rows.vocab_size)
+        self._sample.sample[(len(order_B),)](
+            logits_BV, order_B, rows.banned, rows.flags, rows.numbers, rows.top_k, rows.seed,
+            rows.drawn, rows.seen, rows.bias, rows.token, rows.pos, out_B, rows.seen.stride(0),
+            V=rows.vocab_size, PDL=self.pdl, BLOCK=block,
+            num_warps=min(32, max(4, block // 1024)), launch_pdl=self.pdl,
+        )  # fmt: skip
+
+    def _layer(self, index: int, layer: DecoderLayer, order_B: Tensor) -> None:
+        rows, count, weights = self.rows, len(order_B), self._weights[index]
+        own, read = layer.attention, layer.memory_read.attention
+        k, v = rows.k[index], rows.v[index]
+        self._project(weights.own, own, order_B, k, v, own=True)
+        self._mix(own, k, v, self._own, order_B, grow=True)
+        self._add(self._a, own.out_proj, count)
+        self._project(weights.read, read, order_B, k, v, own=False)
+        k, v = self.pool.layers[index]
+        self._mix(read, k, v, rows.slot, order_B, grow=False)
+        self._add(self._a, read.out_proj, count)
+        self._gate_up(layer.ff, weights.gate_up, count)
+        self._add(self._h, layer.ff.down, count)
+
+    def _gate_up(self, ff: FeedForward, weight: Tensor, count: int) -> None:
+        assert ff.gate_up is not None
+        width, inner, bias = self._x.shape[1], ff.down.in_features, ff.gate_up.bias
+        self._product(
+            self._linear.gate_up, count, inner, width,
+            self._xb, self._sums, weight, weight if bias is None else bias, self._h, count,
+            self._eps, K=width, F=inner, BIAS=bias is not None, **self._parts(count), halved=True,
+        )  # fmt: skip
+
+    def _project(
+        self, weight: Tensor, attention: Attention, order_B: Tensor, k: Tensor, v: Tensor, *,
+        own: bool,
+    ) -> None:  # fmt: skip
+        width, head, count = self._x.shape[1], attention.head_dim, len(order_B)
+        queries = attention.num_query_heads * head
+        keys = attention.num_kv_heads * head if own else 0
+        self._product(
+            self._linear.project, count, queries + 2 * keys, width,
+            self._xb, self._sums, weight, order_B, self.rows.pos, self._rope, self._q, k, v,
+            count, self._eps, k.stride(0), k.stride(1), self._rope.stride(0),
+            K=width, NQ=queries, NK=keys, H=head, **self._parts(count), divide=(queries, keys),
+        )  # fmt: skip
+
+    def _mix(
+        self, attention: Attention, k: Tensor, v: Tensor, row: Tensor, order_B: Tensor, *,
+        grow: bool,
+    ) -> None:  # fmt: skip
+        groups, count = attention.num_kv_heads, len(order_B)
+        ratio = attention.num_query_heads // groups
+        block, warps, stages = attend_shape(count, grow=grow)
+        self._attend.attend[(count, groups)](
+            self._q, k, v, row, order_B, self.rows.pos, self._a, k.stride(0), k.stride(1),
+            attention.head_dim**-0.5, k.shape[2],
+            GROUPS=groups, R=ratio, H=attention.head_dim, GROW=grow, PDL=self.pdl,
+            TILE=max(16, ratio), BLOCK=block, num_warps=warps, num_stages=stages,
+            launch_pdl=self.pdl,
+        )  # fmt: skip
+
+    def _add(self, a: Tensor, linear: nn.Linear, count: int) -> None:
+        bias = linear.bias
+        self._product(
+            self._linear.add_linear, count, linear.out_features, linear.in_features,
+            a, linear.weight, linear.weight if bias is None else bias, self._x, self._xb,
+            self._sums, count, K=linear.in_features, D=linear.out_features, BIAS=bias is not None,
+            MAX=self._linear.MAX_PARTS,
+        )  # fmt: skip
+
+    def _parts(self, count: int) -> dict[str, int]:
+        """Into how many tiles whoever wrote the residual stream has divided it."""
+        width = self._x.shape[1]
+        parts = -(-width // shape_of(count, width, width).N)
+        return {"PARTS": parts, "P": _power(parts), "MAX": self._linear.MAX_PARTS}
+
+    def _product(
+        self, kernel: Any, count: int, columns: int, inner: int, *args: Any,
+        divide: tuple[int, ...] = (), halved: bool = False, **fixed: Any,
+    ) -> None:  # fmt: skip
+        shape = shape_of(count, columns, inner)
+        tile = shape.N // 2 if halved else shape.N
+        while any(part % tile for part in divide):
+            tile //= 2
+        grid = (-(-columns // tile), -(-count // shape.M))
+        kernel[grid](
+            *args, **fixed, PDL=self.pdl, M=shape.M, N=tile, BK=shape.BK,
+            num_warps=shape.num_warps, num_stages=shape.num_stages, launch_pdl=self.pdl,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _LayerWeights:
+    """Matrices behind the norms of a layer, each with its norm's weight in it."""
+
+    own: Tensor
+    read: Tensor
+    gate_up: Tensor
+
+    @classmethod
+    def of(cls, layer: DecoderLayer) -> _LayerWeights:
+        own, read = layer.attention, layer.memory_read.attention
+        joined = torch.cat([p.weight.data for p in (own.q_proj, own.k_proj, own.v_proj)])
+        assert isinstance(layer.ff, FeedForward) and layer.ff.gate_up is not None
+        return cls(
+            _behind(layer.attention_norm, joined),
+            _behind(layer.memory_norm, read.q_proj.weight),
+            _behind(layer.ff_norm, layer.ff.gate_up.weight),
+        )
+
+
+def _behind(norm: nn.Module, weight: Tensor) -> Tensor:
+    return (weight.float() * norm.weight.float()).to(weight.dtype).contiguous()
+
+
+def shape_of(count: int, columns: int, inner: int) -> Shape:
+    """Tiles for ``count`` rows: many small ones while weights are all there is to read.
+
+    The columns of a tile depend on ``count`` and ``columns`` alone (``FusedStep._parts``). Found by
+    measuring on an H200.
+    """
+    whole = min(512, _power(inner))
+    if count == 1:
+        return Shape(1, 8 if columns <= 512 else 16, whole, 4, 1)
+    if count <= 16:
+        if 256 < inner <= 512:
+            return Shape(16, 16, whole, 2 if columns > 1024 else 4, 1)
+        return Shape(16, 16, min(256, whole), 4, 3)
+    if count <= 64:
+        return Shape(64, 32, min(128, whole), 4, 4)
+    if columns > 1024:
+        return Shape(64, 64, min(128, whole), 4, 4)
+    return Shape(64, 32, min(256, whole), 4, 3)
+
+
+def attend_shape(count: int, *, grow: bool) -> tuple[int, int, int]:
+    """Keys of a block, warps, stages of the pipeline."""
+    return (128, 2, 2) if grow and count > 16 else (256, 4, 2)
+
+
+def _power(number: int) -> int:
+    return 1 << (number - 1).bit_length()

@@ -1,0 +1,59 @@
+"""Work of a fixed shape, recorded once as a CUDA graph and replayed with one launch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+_FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Not cuDNN: it prepares for tens of milliseconds at every length that it has not seen."""
+
+
+def round_up(count: int, limit: int, least: int = 1) -> int:
+    """The bucket of ``count``: the next power of two, between ``least`` and ``limit``."""
+    return min(limit, max(least, 1 << (count - 1).bit_length()))
+
+
+class Graphs:
+    """Graphs by key, on one stream. On a CPU the work is simply done."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
+
+    def run(self, key: Hashable, work: Callable[[], Any], quiet: Callable[[], object]) -> Any:
+        """Replay the graph of ``key``; the first time, record ``work``.
+
+        ``work`` reads and writes the same tensors at each call, and returns the same. Before it is
+        recorded it runs for real, after ``quiet`` has turned its inputs to nobody's rows.
+        """
+        if self.stream is None:
+            return work()
+        if key not in self._graphs:
+            quiet()
+            self._graphs[key] = self._record(work)
+            return None
+        graph, result = self._graphs[key]
+        with torch.cuda.stream(self.stream):
+            graph.replay()
+        return result
+
+    def has(self, key: Hashable) -> bool:
+        """Whether ``run`` replays: else it only records, and has to be called again."""
+        return self.stream is None or key in self._graphs
+
+    def _record(self, work: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
+        assert self.stream is not None
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self.stream), sdpa_kernel(_FUSED):
+            for _ in range(2):  # kernels are compiled, libraries take their workspaces
+                work()
+            self.stream.synchronize()
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                result = work()
+        return graph, result

@@ -1,0 +1,90 @@
+"""Language models without a memory, made into Reactive Transformers that learn to have one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .config import AttentionConfig, MemoryConfig, RxtConfig
+from .errors import CheckpointError, ConfigError
+from .files import CONFIG_FILE, check_weights, read_json, read_shards
+from .formats import llama
+from .model import ReactiveTransformer
+
+if TYPE_CHECKING:
+    from .config import MemoryVariant
+
+
+def extend_llama(
+    folder: Path | str,
+    *,
+    variant: MemoryVariant = "interlayer",
+    num_slots: int = 64,
+    max_seq_len: int | None = None,
+    seed: int = 0,
+) -> ReactiveTransformer:
+    """A Llama-style decoder (``formats.llama``) with an encoder and a memory around it.
+
+    The decoder's weights are the checkpoint's. Its layers' memory reads are new, and what they give
+    is multiplied by zero: whatever the memory holds, the logits are those of the checkpoint until
+    the reads are trained. The encoder starts as a copy of the decoder's layers; the memory
+    attention is drawn by ``seed``. Tokens of the interaction template that the vocabulary lacks are
+    put after it, each as the mean of all tokens.
+
+    Args:
+        max_seq_len: longest interaction; None: what the checkpoint was made for.
+
+    Raises:
+        ConfigError: a variant or size of the memory that cannot be.
+        CheckpointError: not such a checkpoint, or one whose decoder we cannot compute exactly; the
+            message names the field and its value, or the weight.
+    """
+    asked = MemoryConfig(variant=variant, num_slots=num_slots)
+    folder = Path(folder)
+    data = read_json(folder)
+    try:
+        fields = llama.fields_of(data)
+        tokens, new = llama.token_ids(data)
+        sizes = {"vocab_size": fields["vocab_size"] + new}
+        if max_seq_len is not None:
+            sizes["max_seq_len"] = max_seq_len
+        memory = _memory(asked, fields["embed_dim"], fields["head_dim"])
+        config = RxtConfig(**{**fields, **sizes}, tokens=tokens, memory=memory)
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from error
+    weights = llama.decoder_weights(str(folder), fields, read_shards(folder))
+    for name in ("embedding.weight", "head.weight"):
+        if name in weights:
+            weights[name] = _with_new_rows(weights[name].float(), new)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        model = ReactiveTransformer(config)
+    expected = {n: w.shape for n, w in model.state_dict().items() if not _is_new(n)}
+    check_weights(str(folder), weights, expected)
+    model.load_state_dict(weights, strict=False)
+    for source, target in zip(model.decoder, model.encoder, strict=True):
+        for part in ("attention_norm", "attention", "ff_norm", "ff"):
+            getattr(target, part).load_state_dict(getattr(source, part).state_dict())
+    for layer in model.decoder:
+        nn.init.zeros_(layer.memory_read.out_proj.weight)
+    return model.eval()
+
+
+def _memory(asked: MemoryConfig, dim: int, width: int) -> MemoryConfig:
+    """With as many heads of the decoder's width as there is room for."""
+    heads = dim // width if dim % width == 0 else 1
+    attention = AttentionConfig(num_query_heads=heads, num_kv_heads=heads)
+    return dataclasses.replace(asked, num_heads=heads, read=attention, write=attention)
+
+
+def _is_new(name: str) -> bool:
+    """Whether a weight is of what the checkpoint does not have."""
+    return name.startswith(("encoder.", "memory_")) or ".memory_" in name
+
+
+def _with_new_rows(table_VD: Tensor, count: int) -> Tensor:
+    return torch.cat((table_VD, table_VD.mean(0, keepdim=True).expand(count, -1)))
