@@ -1,6 +1,6 @@
 """How long the long tests take: a short profile for every run, a long one for a release.
 
-``RXSTREAM_TESTS=long`` selects the long one, which takes about eight minutes on two busy cores::
+``RXSTREAM_TESTS=long`` selects the long one, which takes about three minutes on two cores::
 
     RXSTREAM_TESTS=long make test ARGS="tests/rxstream/test_engine_properties.py \\
         tests/rxstream/test_races.py tests/rxstream/test_bystanders.py"
