@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adapters.model import Memory
 from rxstream.model import CompletedInteraction, DecodeRequest, Sampling
 from rxtmodel.cache import KVCache
+from rxtmodel.engine import MemoryVersion
 from rxtmodel.template import interaction_ids, query_ids
 
 from .floor import products_of
@@ -104,7 +104,9 @@ def _reactive(
     model, sampling = Endless(adapter), Sampling(max_tokens=ANSWER_TOKENS)
 
     def once() -> Phases:
-        fresh = Memory(memory)  # a new version: what is projected once for each is part of the turn
+        fresh = MemoryVersion(
+            memory
+        )  # a new version: what is projected once for each is part of the turn
         began = now()
         request = DecodeRequest(query=line.query, memory=fresh, sampling=sampling)
         decodings = model.start([request])

@@ -17,7 +17,8 @@ from .report import Check, Report, Table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adapters.model import Memory, RxtAdapter
+    from adapters.model import RxtAdapter
+    from rxtmodel.engine import MemoryVersion
 
 BATCH = 16
 QUERY = "my brother lives in a small town near the sea and his dog is called Biscuit"
@@ -85,13 +86,13 @@ def _interaction(adapter: RxtAdapter, length: int) -> CompletedInteraction:
 
 
 def _update(
-    adapter: RxtAdapter, memory: Memory, done: CompletedInteraction, count: int
+    adapter: RxtAdapter, memory: MemoryVersion, done: CompletedInteraction, count: int
 ) -> Callable[[], object]:
     return lambda: adapter.attend([memory] * count, adapter.encode([done] * count))
 
 
 def _together(
-    adapter: RxtAdapter, memory: Memory, done: CompletedInteraction, count: int
+    adapter: RxtAdapter, memory: MemoryVersion, done: CompletedInteraction, count: int
 ) -> Callable[[], object]:
     model = adapter.model
     memories = memory.tensor[:, None].expand(-1, count, -1, -1)

@@ -235,13 +235,11 @@ class FusedStep:
     ) -> None:  # fmt: skip
         groups, count = attention.num_kv_heads, len(order_B)
         ratio = attention.num_query_heads // groups
-        block, warps, stages = attend_shape(count, grow=grow)
         self._attend.attend[(count, groups)](
             self._q, k, v, row, order_B, self.rows.pos, self._a, k.stride(0), k.stride(1),
             attention.head_dim**-0.5, k.shape[2],
             GROUPS=groups, R=ratio, H=attention.head_dim, GROW=grow, PDL=self.pdl,
-            TILE=max(16, ratio), BLOCK=block, num_warps=warps, num_stages=stages,
-            launch_pdl=self.pdl,
+            TILE=max(16, ratio), BLOCK=256, num_warps=4, num_stages=2, launch_pdl=self.pdl,
         )  # fmt: skip
 
     def _add(self, a: Tensor, linear: nn.Linear, count: int) -> None:
@@ -316,11 +314,6 @@ def shape_of(count: int, columns: int, inner: int) -> Shape:
     if columns > 1024:
         return Shape(64, 64, min(128, whole), 4, 4)
     return Shape(64, 32, min(256, whole), 4, 3)
-
-
-def attend_shape(count: int, *, grow: bool) -> tuple[int, int, int]:
-    """Keys of a block, warps, stages of the pipeline."""
-    return (128, 2, 2) if grow and count > 16 else (256, 4, 2)
 
 
 def _power(number: int) -> int:

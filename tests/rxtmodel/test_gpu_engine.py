@@ -146,6 +146,8 @@ def test_padded_rows_attend_to_what_exists(shape):
     torch.testing.assert_close(found.float(), expected, rtol=3e-3, atol=3e-3)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what the compiler imports
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("compiled", [False, True])
 def test_updates_together_are_updates_alone(compiled):
     model = model_of()
