@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,9 +12,8 @@ from rxstream.errors import QueryRejected, SnapshotIncompatible
 from rxstream.model import CompletedInteraction, DecodeRequest, TokenDraft
 from rxtmodel.checkpoint import dump_memory, load_memory, weights_fingerprint
 from rxtmodel.checkpoint import load_model as read_model
-from rxtmodel.engine import DecodeBatch
+from rxtmodel.engine import Engine, MemoryVersion, open_engine
 from rxtmodel.errors import CheckpointError
-from rxtmodel.generate import pad
 from rxtmodel.layout import arrange, quantise
 from rxtmodel.sampler import Sampler, SamplerConfig
 from rxtmodel.stops import StopStrings
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rxstream.model import FinishReason
-    from rxtmodel.engine.decode import Row
-    from rxtmodel.model import MemoryState, ReactiveTransformer
+    from rxtmodel.model import ReactiveTransformer
 
 MODELS = Path(__file__).parent / "models"
 DEFAULT_MODEL = "recall"
@@ -37,28 +35,11 @@ class ModelError(Exception):
     """A model that cannot be loaded. The message says what is wrong and what to do."""
 
 
-class Memory:
-    """A memory value: a tensor [L, S, D] that nobody changes, and what the decoder reads of it."""
-
-    __slots__ = ("_state", "tensor")
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self.tensor = tensor
-        self._state: MemoryState | None = None
-
-    def state(self, model: ReactiveTransformer) -> MemoryState:
-        """Projected for the decoder layers, once for each memory version."""
-        if self._state is None:
-            with torch.inference_mode():
-                self._state = model.project_memory(self.tensor[:, None])
-        return self._state
-
-
 @dataclass(slots=True, eq=False)
 class Decoding:
     """An answer under way."""
 
-    row: Row
+    row: Any
     left: int
     """Tokens that may still be drawn."""
     detokenizer: IncrementalDetokenizer
@@ -71,9 +52,9 @@ class RxtAdapter:
     Args:
         max_batch: answers that can be under way at once.
         max_query_tokens: longest query; the rest of ``max_seq_len`` is left for the answer.
+        fingerprint: of the weights; None computes it. For weights that were cast since.
     """
 
-    thread_safe = False
     dump_thread_safe = True
     """A memory value never changes, and dumping it touches nothing else."""
 
@@ -84,14 +65,17 @@ class RxtAdapter:
         *,
         max_batch: int = 16,
         max_query_tokens: int | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.max_batch = max_batch
         length = model.config.max_seq_len
         self.max_query_tokens = max_query_tokens or length // 2
-        self.fingerprint = f"{weights_fingerprint(model)[:32]}-{tokenizer.fingerprint[:16]}"
-        self._batch = DecodeBatch(model, max_batch, length)
-        self._initial = Memory(model.initial_memory()[:, 0].detach().contiguous())
+        weights = weights_fingerprint(model) if fingerprint is None else fingerprint
+        self.fingerprint = f"{weights[:32]}-{tokenizer.fingerprint[:16]}"
+        self._engine: Engine = open_engine(model, max_batch, length)
+        self.thread_safe = self._engine.thread_safe
+        self._initial = MemoryVersion(model.initial_memory()[:, 0].detach().contiguous())
 
     def validate(self, query: str) -> None:
         """Refuse an empty query and one that is longer than the model can take."""
@@ -107,23 +91,26 @@ class RxtAdapter:
                 f"the query has {count} {kind}, the model takes {limit} tokens; shorten it",
             )
 
-    def initial_memory(self) -> Memory:
+    def initial_memory(self) -> MemoryVersion:
         """The memory of a conversation in which nothing was said."""
         return self._initial
 
-    def start(self, requests: Sequence[DecodeRequest[Memory]]) -> list[Decoding]:
+    def start(self, requests: Sequence[DecodeRequest[MemoryVersion]]) -> list[Decoding]:
         """Prefill each query against its memory."""
-        started: list[Decoding] = []
-        try:
-            for request in requests:
-                started.append(self._start(request))  # noqa: PERF401 - kept when a later one fails
-        except BaseException:
-            for decoding in started:
-                self.finish(decoding)
-            raise
-        return started
+        samplers = [self._sampler(request) for request in requests]
+        stops = [StopStrings(request.sampling.stop) for request in requests]
+        queries = [
+            (ids, request.memory, sampler)
+            for request, (ids, sampler) in zip(requests, samplers, strict=True)
+        ]
+        decodings = []
+        for request, row, stop in zip(requests, self._engine.add_all(queries), stops, strict=True):
+            left = min(request.sampling.max_tokens, self._engine.room(row))
+            decodings.append(Decoding(row, left, IncrementalDetokenizer(self.tokenizer), stop))
+        return decodings
 
-    def _start(self, request: DecodeRequest[Memory]) -> Decoding:
+    def _sampler(self, request: DecodeRequest[MemoryVersion]) -> tuple[list[int], Sampler]:
+        """The query's ids, and what draws the answer."""
         sampling = request.sampling
         ids = query_ids(self.tokenizer.encode(request.query))
         config = SamplerConfig(
@@ -135,16 +122,12 @@ class RxtAdapter:
             logit_bias=sampling.logit_bias,
         )
         config.check_vocabulary(self.model.config.vocab_size)
-        stops = StopStrings(sampling.stop)
-        state = request.memory.state(self.model)
         said = [token for token in ids if token >= len(SPECIAL_TOKENS)]
-        row = self._batch.add(ids, state, Sampler(config, sampling.seed, seen=said))
-        left = min(sampling.max_tokens, self._batch.room(row))
-        return Decoding(row, left, IncrementalDetokenizer(self.tokenizer), stops)
+        return ids, Sampler(config, sampling.seed, seen=said)
 
     def step(self, decodings: Sequence[Decoding]) -> list[TokenDraft]:
         """One token for each decoding."""
-        tokens = self._batch.step([decoding.row for decoding in decodings])
+        tokens = self._engine.step([decoding.row for decoding in decodings])
         return [self._draft(d, token) for d, token in zip(decodings, tokens, strict=True)]
 
     def _draft(self, decoding: Decoding, token: int) -> TokenDraft:
@@ -166,18 +149,17 @@ class RxtAdapter:
 
     def finish(self, decoding: Decoding) -> None:
         """Free the decoding's row."""
-        self._batch.remove(decoding.row)
+        self._engine.remove(decoding.row)
 
-    @torch.inference_mode()
-    def encode(self, interactions: Sequence[CompletedInteraction]) -> list[torch.Tensor]:
-        """Each interaction encoded on its own, [L, 1, T, D]: a replay is bitwise the same whatever
-        was encoded beside it."""
-        encoded = []
-        for done in interactions:
-            ids = interaction_ids(self.tokenizer.encode(done.query), self._answer_ids(done))
-            ids = ids[: self.model.config.max_seq_len]
-            encoded.append(self.model.encode(pad([ids], device=self._device)))
-        return encoded
+    def encode(self, interactions: Sequence[CompletedInteraction]) -> list[Any]:
+        """Each interaction, encoded. On a CPU each on its own: a replay is bitwise the same
+        whatever was encoded beside it."""
+        length = self.model.config.max_seq_len
+        ids = [
+            interaction_ids(self.tokenizer.encode(done.query), self._answer_ids(done))[:length]
+            for done in interactions
+        ]
+        return list(self._engine.encode(ids))
 
     def _answer_ids(self, done: CompletedInteraction) -> list[int]:
         """What was generated, as far as it was said: not the string that stopped it."""
@@ -190,22 +172,20 @@ class RxtAdapter:
             ids.pop()
         return ids + self.tokenizer.encode(done.answer[len(self.tokenizer.decode(ids)) :])
 
-    @torch.inference_mode()
-    def attend(self, memories: Sequence[Memory], encoded: Sequence[torch.Tensor]) -> list[Memory]:
+    def attend(
+        self, memories: Sequence[MemoryVersion], encoded: Sequence[Any]
+    ) -> list[MemoryVersion]:
         """New memory values; the given ones stay as they are."""
-        return [
-            Memory(self.model.attend(memory.tensor[:, None], part)[:, 0].contiguous())
-            for memory, part in zip(memories, encoded, strict=True)
-        ]
+        return self._engine.attend(memories, encoded)
 
-    def dump(self, memory: Memory) -> bytes:
+    def dump(self, memory: MemoryVersion) -> bytes:
         """The memory as safetensors bytes, tensor ``stm`` [L, S, D] float32."""
-        return dump_memory(memory.tensor)
+        return dump_memory(memory.settled())
 
-    def load(self, data: bytes) -> Memory:
+    def load(self, data: bytes) -> MemoryVersion:
         """Inverse of ``dump``; SnapshotIncompatible for another shape or non-finite values."""
         try:
-            return Memory(load_memory(data, self.model.config).to(self._device))
+            return MemoryVersion(load_memory(data, self.model.config).to(self._device))
         except CheckpointError as error:
             raise SnapshotIncompatible(str(error)) from error
 
@@ -218,12 +198,14 @@ def load_model(
     name_or_folder: str = DEFAULT_MODEL,
     *,
     device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
     max_batch: int = 16,
     int8: bool = False,
 ) -> RxtAdapter:
     """A bundled model by name, or a model folder (config.json, model.safetensors, tokenizer.json).
 
     Args:
+        dtype: of the weights; memories are float32 whatever it is, and fit every other.
         int8: decode by weights of eight bits, on a CPU; see ``rxtmodel.layout.quantise``.
 
     Raises:
@@ -239,10 +221,12 @@ def load_model(
             f"({', '.join(bundled) or 'none'})"
         )
     try:
-        model = arrange(read_model(folder, device=device))
+        model = read_model(folder, device=device)
+        fingerprint = weights_fingerprint(model)
+        model = arrange(model.to(dtype))
         if int8:
             quantise(model)
         tokenizer = Tokenizer.load(folder)
     except (CheckpointError, OSError, ValueError) as error:
         raise ModelError(str(error)) from error
-    return RxtAdapter(model, tokenizer, max_batch=max_batch)
+    return RxtAdapter(model, tokenizer, max_batch=max_batch, fingerprint=fingerprint)

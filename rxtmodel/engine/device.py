@@ -61,7 +61,7 @@ class DeviceRow:
     index: int
     slot: int
     length: int
-    """Tokens that it will have when all launched steps are done."""
+    """Tokens in its cache when all launched steps are done; the last one is not there yet."""
     ahead: deque[tuple[_Drawn, int]] = field(default_factory=deque)
     """Steps that were launched, and this row's place in them."""
     ended: bool = False
@@ -239,7 +239,7 @@ class DeviceBatch:
         integers, numbers, ids = [], [], []
         for row, query, sampler in queries:
             config = sampler.config
-            row.length = len(query)
+            row.length = len(query) - 1
             values = {
                 "row": row.index, "token": query[-1], "pos": len(query) - 1, "slot": row.slot,
                 "flags": flags_of(config), "top_k": config.top_k, "seed": sampler.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Not cuDNN: it prepares for tens of milliseconds at every length that it has not seen."""
+
+_recording = threading.Lock()
+"""One recording at a time in the process; each waits for the whole device."""
 
 
 def round_up(count: int, limit: int, least: int = 1) -> int:
@@ -50,7 +54,7 @@ class Graphs:
     def _record(self, work: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
         assert self.stream is not None
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(self.stream), sdpa_kernel(_FUSED):
+        with _recording, torch.cuda.stream(self.stream), sdpa_kernel(_FUSED):
             for _ in range(2):  # kernels are compiled, libraries take their workspaces
                 work()
             self.stream.synchronize()

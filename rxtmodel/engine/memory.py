@@ -26,6 +26,12 @@ class MemoryVersion:
         self.tensor, self.ready = tensor, ready
         self._state: MemoryState | None = None
 
+    def settled(self) -> Tensor:
+        """The tensor, once it is computed."""
+        if self.ready is not None:
+            self.ready.synchronize()
+        return self.tensor
+
     def state(self, model: ReactiveTransformer) -> MemoryState:
         """Projected for the decoder layers, once for each version."""
         if self._state is None:

@@ -1,0 +1,60 @@
+"""The engine of a CPU: answers in one batch, each memory update on its own."""
+
+# Shape suffixes: L layers, T tokens, D width.
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from .decode import DecodeBatch
+from .memory import MemoryVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from ..model import ReactiveTransformer
+    from ..sampler import Sampler
+    from .decode import Row
+
+
+class HostEngine:
+    """``DecodeBatch`` and memory updates one by one: a replay is bitwise the same, whatever was
+    updated beside it."""
+
+    thread_safe = False
+
+    def __init__(self, model: ReactiveTransformer, max_rows: int, max_len: int) -> None:
+        self.model, self.batch = model, DecodeBatch(model, max_rows, max_len)
+        self.step, self.remove, self.room = self.batch.step, self.batch.remove, self.batch.room
+
+    def add_all(self, queries: Sequence[tuple[Sequence[int], MemoryVersion, Sampler]]) -> list[Row]:
+        """Read queries against memories. When one fails, none is added."""
+        rows: list[Row] = []
+        try:
+            for ids, memory, sampler in queries:
+                rows.append(self.batch.add(ids, memory.state(self.model), sampler))
+        except BaseException:
+            for row in rows:
+                self.remove(row)
+            raise
+        return rows
+
+    @torch.inference_mode()
+    def encode(self, interactions: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Each interaction's ids, encoded, [L, 1, T, D]."""
+        device = self.model.embedding.weight.device
+        return [self.model.encode(torch.tensor([ids], device=device)) for ids in interactions]
+
+    @torch.inference_mode()
+    def attend(
+        self, memories: Sequence[MemoryVersion], encoded: Sequence[Tensor]
+    ) -> list[MemoryVersion]:
+        """The next version of each memory. The given ones stay as they are."""
+        return [
+            MemoryVersion(self.model.attend(memory.tensor[:, None], part)[:, 0].contiguous())
+            for memory, part in zip(memories, encoded, strict=True)
+        ]

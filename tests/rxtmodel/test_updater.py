@@ -1,0 +1,59 @@
+"""Memory updates of many conversations at once, on a CPU, beside the same ones by themselves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rxtmodel.engine.host import HostEngine
+from rxtmodel.engine.memory import MemoryVersion
+from rxtmodel.engine.pool import MemoryPool
+from rxtmodel.engine.update import Updater
+
+from .tiny import VARIANTS, random_ids, random_memory, tiny_model
+
+LENGTHS = (3, 9, 1, 20, 14)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_updates_together_are_updates_alone(variant):
+    model = tiny_model(variant)
+    memories = [MemoryVersion(part) for part in random_memory(model, len(LENGTHS)).unbind(1)]
+    before = [memory.tensor.clone() for memory in memories]
+    interactions = [random_ids(n, seed=n).tolist() for n in LENGTHS]
+    alone = HostEngine(model, 1, 8)
+    expected = alone.attend(memories, alone.encode(interactions))
+    updater = Updater(model, max_batch=4)
+    found = updater.attend(memories, updater.encode(interactions))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.tensor, other.tensor, rtol=1e-5, atol=1e-5)
+    for memory, value in zip(memories, before, strict=True):
+        assert torch.equal(memory.tensor, value), "a version never changes"
+
+
+def test_interactions_that_were_encoded_apart_are_folded_together():
+    model = tiny_model("interlayer")
+    memories = [MemoryVersion(part) for part in random_memory(model, 3).unbind(1)]
+    interactions = [random_ids(n, seed=n).tolist() for n in (5, 11, 7)]
+    updater = Updater(model)
+    apart = [updater.encode([ids])[0] for ids in reversed(interactions)][::-1]
+    found = updater.attend(memories, apart)
+    expected = updater.attend(memories, updater.encode(interactions))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.tensor, other.tensor, rtol=1e-5, atol=1e-5)
+
+
+def test_a_new_version_is_projected_where_there_is_room():
+    model = tiny_model("self")
+    pool = MemoryPool(model, 2)
+    memories = [MemoryVersion(part) for part in random_memory(model, 3).unbind(1)]
+    updater = Updater(model, pool)
+    new = updater.attend(memories, updater.encode([[12, 13, 14]] * 3))
+    slots = [pool.find(version) for version in new]
+    assert sorted(slot for slot in slots if slot is not None) == [0, 1]
+    for version, slot in zip(new, slots, strict=True):
+        if slot is None:
+            continue
+        for layer, slabs in zip(version.state(model), pool.layers, strict=True):
+            for part, slab in zip(layer, slabs, strict=True):
+                torch.testing.assert_close(slab[slot], part[0])
