@@ -78,12 +78,14 @@ class _Dock:
     system call each, and would start the loop beside the thread that has not finished yet.
     """
 
-    __slots__ = ("_called", "_loop", "_waiting", "__weakref__")
+    __slots__ = ("_called", "_loop", "_waiting", "__weakref__", "crowd")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
         self._waiting: deque[LoopWaker] = deque()
         self._called = False
+        self.crowd = 0
+        """How many readers were woken last, in one turn of the loop."""
 
     def land(self, waker: LoopWaker) -> bool:
         """Resume it soon. From any thread. False: the loop has ended."""
@@ -107,6 +109,7 @@ class _Dock:
     def _clear(self) -> None:
         self._called = False
         waiting = self._waiting
+        self.crowd = len(waiting)
         try:
             # Those that come meanwhile are of the next turn: other tasks want one, too.
             for _ in range(len(waiting)):
@@ -150,6 +153,11 @@ class LoopWaker:
     def __call__(self) -> bool:
         """From any thread, never waits. False: the loop has ended."""
         return self._dock.land(self)
+
+    @property
+    def crowd(self) -> int:
+        """How many readers of this loop were woken together last."""
+        return self._dock.crowd
 
     def resume(self) -> None:
         """On the loop: go on with the task that waits, if one does."""
