@@ -136,7 +136,7 @@ class SqlRows:
             [self._id, first, first + count],
         )
         return [
-            (seq, StoredRecord(bool(remembered), bytes(payload), check))
+            (seq, StoredRecord.of(remembered, bytes(payload), check))
             for seq, remembered, payload, check in rows
         ]
 

@@ -18,7 +18,7 @@ from .packing import pack
 if TYPE_CHECKING:
     from ..snapshot import Snapshot
 
-_HEAD = struct.Struct("<?I")
+_HEAD = struct.Struct("<BI")
 _INFO = [f.name for f in fields(VersionInfo) if f.name not in ("memory", "version")]
 
 
@@ -37,9 +37,15 @@ class StoredRecord(NamedTuple):
     def parse(cls, frame: bytes) -> StoredRecord:
         """The inverse of ``frame``; what is too short comes out as a record that is damaged."""
         if len(frame) < _HEAD.size:
-            return cls(True, b"", 0)
+            return cls.of(-1, frame, 0)
         remembered, checksum = _HEAD.unpack_from(frame)
-        return cls(remembered, frame[_HEAD.size :], checksum)
+        return cls.of(remembered, frame[_HEAD.size :], checksum)
+
+    @classmethod
+    def of(cls, remembered: int, payload: bytes, checksum: int) -> StoredRecord:
+        """Of stored columns. A truth that is neither 0 nor 1 comes out as a damaged record: the
+        checksum is over what it means, so it would not tell."""
+        return cls(bool(remembered), payload, checksum if remembered in (0, 1) else ~checksum)
 
 
 def store_record(key: str, record: LogRecord) -> StoredRecord:
