@@ -37,7 +37,7 @@ itself after this time, CPython's own switch interval, and takes what came meanw
 wait for it, and only after the first: any other event wakes at once, so do a crowd of tokens and a
 producer that waits for the reader."""
 
-APIECE = 60e-6
+APIECE = 100e-6
 """Seconds that each reader adds to the rest of all that an event loop wakes together.
 
 To resume a thousand tasks takes a loop some thirty milliseconds: while it is busy with that, who

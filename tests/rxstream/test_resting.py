@@ -9,6 +9,7 @@ import threading
 import anyio
 import pytest
 
+from rxstream._readers import APIECE, REST, AsyncCursor
 from rxstream._wake import LoopWaker
 from rxstream.events import Gap
 from rxstream.log import CROWD, EventLog
@@ -205,3 +206,36 @@ class TestOneCallOfTheLoopForManyReaders:
         loop.close()
         assert not waker()
         assert not LoopWaker(loop)()
+
+
+async def _woken_together(readers: int, monkeypatch: pytest.MonkeyPatch) -> float:
+    """For how long a reader would rest after its loop has woken that many at once."""
+    log: EventLog[int] = EventLog(1_000)
+    stream: EventStream[int] = EventStream(log)
+    loop = asyncio.get_running_loop()
+    reader = stream.iter(overflow="block")
+    task = asyncio.ensure_future(reader.__anext__())
+    await asyncio.sleep(0)
+    log.append(0)
+    await task
+    for waker in [LoopWaker(loop) for _ in range(readers)]:
+        waker()
+    await asyncio.sleep(0)
+    rests: list[float] = []
+
+    async def note(_: object, rest: float | None) -> None:
+        if rest is not None:
+            rests.append(rest)
+        log.append(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncCursor, "_wait", note)
+        await reader.__anext__()
+    reader.close()
+    return rests[0]
+
+
+def test_readers_of_a_crowd_rest_longer_and_few_do_not(monkeypatch):
+    assert asyncio.run(_woken_together(1, monkeypatch)) <= REST
+    crowd = 100_000 * APIECE
+    assert crowd - 5 < asyncio.run(_woken_together(100_000, monkeypatch)) <= crowd
