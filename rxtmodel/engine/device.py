@@ -10,7 +10,6 @@ the copy of the step before. A row that ends has one step in vain behind it, whi
 from __future__ import annotations
 
 from collections import deque
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .fused import FusedStep, why_not
-from .graphs import Graphs, round_up
+from .fused import FusedStep
+from .graphs import Graphs, fill, round_up
 from .plain import PlainStep
 from .pool import MemoryPool
 from .rows import INTEGERS, DeviceRows, flags_of
+from .support import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
 
     from ..model import ReactiveTransformer
     from ..sampler import Sampler
@@ -190,10 +189,6 @@ class DeviceBatch:
     def _bucket_of(self, length: int) -> int:
         return round_up(max(1, length), self.rows.max_len, _LEAST_TOKENS)
 
-    def _on_stream(self) -> AbstractContextManager[Any]:
-        stream = self.graphs.stream
-        return nullcontext() if stream is None else torch.cuda.stream(stream)
-
     def _slot_of(self, memory: MemoryVersion) -> int:
         """A pinned slot in which the memory stands, projected now unless it was before."""
         if self.graphs.stream is not None and memory.ready is not None:
@@ -205,7 +200,7 @@ class DeviceBatch:
         if slot is None:
             raise IndexError(f"all {self.pool.size} memory slots are read by answers under way")
         try:
-            with self._on_stream():
+            with self.graphs.on_stream():
                 if self.graphs.stream is not None:
                     memory.tensor.record_stream(self.graphs.stream)
                 self._project(memory.tensor, slot)
@@ -224,7 +219,7 @@ class DeviceBatch:
         if not self.graphs.has("project"):
             self.graphs.run("project", work, hush)
         source_L1SD[:, 0].copy_(memory_LSD)
-        self._copy(slots, [slot])
+        fill(slots, [slot])
         self.graphs.run("project", work, hush)
 
     def _project_work(self, memory_L1SD: Tensor, slots: Tensor) -> None:
@@ -255,12 +250,12 @@ class DeviceBatch:
         numbers += [[0.0, 1.0, 0.0, 1.0]] * missing
         ids += [[0] * length] * missing
         key = (count, length)
-        with self._on_stream():
+        with self.graphs.on_stream():
             if key not in self._queries:
                 self._queries[key] = tuple(  # type: ignore[assignment]
                     torch.tensor(part, device=self.rows.device) for part in (ids, integers, numbers)
                 )
-            fill = partial(self._fill, self._queries[key], (ids, integers, numbers))
+            given = partial(self._fill, self._queries[key], (ids, integers, numbers))
             hush = partial(
                 self._fill, self._queries[key],
                 ([[0] * length] * count, [nobody] * count, [[0.0, 1.0, 0.0, 1.0]] * count),
@@ -268,19 +263,14 @@ class DeviceBatch:
             work = partial(self._begin, *self._queries[key])
             if not self.graphs.has(("read", *key)):
                 self.graphs.run(("read", *key), work, hush)
-            fill()
+            given()
             self.graphs.run(("read", *key), work, hush)
             for row, _, sampler in queries:
                 self.rows.write_wide(row.index, sampler.config, sampler.seen)
 
     def _fill(self, inputs: tuple[Tensor, ...], values: tuple[Any, ...]) -> None:
         for tensor, value in zip(inputs, values, strict=True):
-            self._copy(tensor, value)
-
-    def _copy(self, tensor: Tensor, value: Any) -> None:
-        """From the host, without waiting."""
-        source = torch.tensor(value, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-        tensor.copy_(source, non_blocking=True)
+            fill(tensor, value)
 
     def _begin(self, ids_BT: Tensor, integers_B8: Tensor, numbers_B4: Tensor) -> None:
         self.rows.write(integers_B8, numbers_B4)
@@ -297,7 +287,7 @@ class DeviceBatch:
 
     def _launch_bucket(self, count: int, rows: list[int]) -> _Drawn:
         device = self.rows.device
-        with self._on_stream():
+        with self.graphs.on_stream():
             if count not in self._order:
                 none = [self.rows.nobody] * count
                 order = torch.tensor(none, device=device, dtype=torch.int32)
@@ -310,7 +300,7 @@ class DeviceBatch:
                 self.graphs.run(("step", count), work, hush)
                 before = []
             if rows != before:
-                self._copy(order, rows + [self.rows.nobody] * (count - len(rows)))
+                fill(order, rows + [self.rows.nobody] * (count - len(rows)))
                 self._order[count] = (rows, order)
             self.graphs.run(("step", count), work, hush)
             out = self._out[count]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..feed_forward import FeedForward
-from ..memory import MemoryCrossAttention
+from .shapes import power_of_two, shape_of
 
 if TYPE_CHECKING:
     from ..attention import Attention
@@ -24,70 +24,12 @@ if TYPE_CHECKING:
     from .pool import MemoryPool
     from .rows import DeviceRows
 
-_WIDTHS = (16, 32, 64, 128)
-_MAX_VOCAB = 1 << 16
-_MAX_WIDTH = 1 << 10
 _MANY = 128
 """Rows that are worth two halves."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Tiles of a product: rows, columns, inner width; warps; stages of the pipeline."""
-
-    M: int
-    N: int
-    BK: int
-    num_warps: int
-    num_stages: int
-
-
-def why_not(model: ReactiveTransformer) -> str | None:
-    """Why ``FusedStep`` cannot run this model; None when it can."""
-    config, layers = model.config, list(model.causal_layers())
-    if model.embedding.weight.device.type != "cuda":
-        return "the model is not on a CUDA device"
-    if model.embedding.weight.dtype not in (torch.bfloat16, torch.float16):
-        return f"weights are {model.embedding.weight.dtype}, not bfloat16 or float16"
-    if config.vocab_size > _MAX_VOCAB:
-        return f"the vocabulary has more than {_MAX_VOCAB} tokens"
-    if config.embed_dim > _MAX_WIDTH:
-        return f"the model is wider than {_MAX_WIDTH}"
-    if len(layers) != config.num_layers:
-        return "some layers read no memory"
-    for layer in layers:
-        if not isinstance(layer.memory_read, MemoryCrossAttention):  # type: ignore[union-attr]
-            return "the memory is not read by softmax attention"
-        if not isinstance(layer.ff, FeedForward) or layer.ff.gate_up is None:
-            return "a feed-forward is not dense and gated"
-        if config.activation != "silu":
-            return f"the feed-forward's activation is {config.activation}"
-        if not isinstance(layer.attention_norm, nn.RMSNorm):
-            return "a norm is not RMSNorm"
-        for attention in (layer.attention, layer.memory_read.attention):  # type: ignore[union-attr]
-            if reason := _unlike(attention):
-                return reason
-    try:
-        from .. import kernels  # noqa: F401
-        from ..kernels import linear  # noqa: F401
-    except ImportError as error:
-        return f"the package triton is missing ({error})"
-    return None
-
-
-def _unlike(attention: Attention) -> str | None:
-    if attention.gate_proj is not None or attention.q_norm is not None:
-        return "attention has an output gate or normalised heads"
-    if attention.copies > 1:
-        return "attention has more kv heads than query heads"
-    if attention.head_dim not in _WIDTHS:
-        return f"heads are {attention.head_dim} wide, not one of {_WIDTHS}"
-    ratio = attention.num_query_heads // attention.num_kv_heads
-    return None if ratio & (ratio - 1) == 0 else f"{ratio} query heads share a kv head"
-
-
 class FusedStep:
-    """Steps of a dense decoder. ``why_not`` must have found no reason against it.
+    """Steps of a dense decoder. ``support.why_not`` must have found no reason against it.
 
     Holds a copy of the matrices behind norms, with the norm's weight in them.
 
@@ -167,7 +109,7 @@ class FusedStep:
         width = config.embed_dim
         self._linear.embed[(count,)](
             order_B, self.rows.token, self.model.embedding.weight, self._x, self._xb, self._sums,
-            D=width, **self._parts(count), PDL=self.pdl, BD=_power(width), num_warps=4,
+            D=width, **self._parts(count), PDL=self.pdl, BD=power_of_two(width), num_warps=4,
             launch_pdl=self.pdl,
         )  # fmt: skip
         for index, layer in enumerate(self.model.decoder):
@@ -184,7 +126,7 @@ class FusedStep:
     def draw(self, logits_BV: Tensor, order_B: Tensor, out_B: Tensor) -> None:
         """As ``DeviceRows.draw``."""
         rows = self.rows
-        block = _power(rows.vocab_size)
+        block = power_of_two(rows.vocab_size)
         self._sample.sample[(len(order_B),)](
             logits_BV, order_B, rows.banned, rows.flags, rows.numbers, rows.top_k, rows.seed,
             rows.drawn, rows.seen, rows.bias, rows.token, rows.pos, out_B, rows.seen.stride(0),
@@ -255,7 +197,7 @@ class FusedStep:
         """Into how many tiles whoever wrote the residual stream has divided it."""
         width = self._x.shape[1]
         parts = -(-width // shape_of(count, width, width).N)
-        return {"PARTS": parts, "P": _power(parts), "MAX": self._linear.MAX_PARTS}
+        return {"PARTS": parts, "P": power_of_two(parts), "MAX": self._linear.MAX_PARTS}
 
     def _product(
         self, kernel: Any, count: int, columns: int, inner: int, *args: Any,
@@ -294,27 +236,3 @@ class _LayerWeights:
 
 def _behind(norm: nn.Module, weight: Tensor) -> Tensor:
     return (weight.float() * norm.weight.float()).to(weight.dtype).contiguous()
-
-
-def shape_of(count: int, columns: int, inner: int) -> Shape:
-    """Tiles for ``count`` rows: many small ones while weights are all there is to read.
-
-    The columns of a tile depend on ``count`` and ``columns`` alone (``FusedStep._parts``). Found by
-    measuring on an H200.
-    """
-    whole = min(512, _power(inner))
-    if count == 1:
-        return Shape(1, 8 if columns <= 512 else 16, whole, 4, 1)
-    if count <= 16:
-        if 256 < inner <= 512:
-            return Shape(16, 16, whole, 2 if columns > 1024 else 4, 1)
-        return Shape(16, 16, min(256, whole), 4, 3)
-    if count <= 64:
-        return Shape(64, 32, min(128, whole), 4, 4)
-    if columns > 1024:
-        return Shape(64, 64, min(128, whole), 4, 4)
-    return Shape(64, 32, min(256, whole), 4, 3)
-
-
-def _power(number: int) -> int:
-    return 1 << (number - 1).bit_length()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from contextlib import AbstractContextManager
 
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Not cuDNN: it prepares for tens of milliseconds at every length that it has not seen."""
@@ -21,6 +24,12 @@ _recording = threading.Lock()
 def round_up(count: int, limit: int, least: int = 1) -> int:
     """The bucket of ``count``: the next power of two, between ``least`` and ``limit``."""
     return min(limit, max(least, 1 << (count - 1).bit_length()))
+
+
+def fill(tensor: Tensor, value: Any) -> None:
+    """Numbers of the host into a tensor, on the current stream, without waiting."""
+    source = torch.tensor(value, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    tensor.copy_(source, non_blocking=True)
 
 
 class Graphs:
@@ -46,6 +55,10 @@ class Graphs:
         with torch.cuda.stream(self.stream):
             graph.replay()
         return result
+
+    def on_stream(self) -> AbstractContextManager[Any]:
+        """What is launched inside comes after all that was launched there before."""
+        return nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
 
     def has(self, key: Hashable) -> bool:
         """Whether ``run`` replays: else it only records, and has to be called again."""

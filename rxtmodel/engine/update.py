@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,11 @@ import torch
 from torch import Tensor
 
 from ..template import PAD
-from .graphs import Graphs, round_up
+from .graphs import Graphs, fill, round_up
 from .memory import MemoryVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
 
     from ..model import ReactiveTransformer
     from .pool import MemoryPool
@@ -87,24 +85,20 @@ class Updater:
             found += self._attend(memories[start:end], encoded[start:end])
         return found
 
-    def _on_stream(self) -> AbstractContextManager[Any]:
-        stream = self.graphs.stream
-        return nullcontext() if stream is None else torch.cuda.stream(stream)
-
     def _encode(self, interactions: Sequence[Sequence[int]]) -> list[Encoded]:
         count = round_up(len(interactions), self.max_batch)
         length = self._bucket_of(max(map(len, interactions)))
         rows = [*interactions, *[()] * (count - len(interactions))]
         ids = [[*row, *[PAD] * (length - len(row))] for row in rows]
         lengths = [max(1, len(row)) for row in rows]
-        with self._on_stream():
+        with self.graphs.on_stream():
             key = ("encode", count, length)
             if key not in self._inputs:
                 empty = torch.zeros(count, length, dtype=torch.int64, device=self.device)
                 self._inputs[key] = (empty, torch.ones_like(empty[:, 0]))
             ids_BT, lengths_B = self._inputs[key]
-            self._copy(ids_BT, ids)
-            self._copy(lengths_B, lengths)
+            fill(ids_BT, ids)
+            fill(lengths_B, lengths)
             work = partial(self._encode_work, ids_BT, lengths_B)
             if not self.graphs.has(key):
                 self.graphs.run(key, work, _nothing)
@@ -120,7 +114,7 @@ class Updater:
     ) -> list[MemoryVersion]:
         count = round_up(len(memories), self.max_batch)
         length = self._bucket_of(max(part.length for part in encoded))
-        with self._on_stream():
+        with self.graphs.on_stream():
             if self.graphs.stream is not None:
                 for memory in memories:
                     if memory.ready is not None:
@@ -140,7 +134,7 @@ class Updater:
                     memory.tensor.record_stream(self.graphs.stream)
             self._gather(encoded, encoded_LBTD)
             lengths = [part.length for part in encoded] + [1] * (count - len(encoded))
-            self._copy(lengths_B, lengths)
+            fill(lengths_B, lengths)
             new = [
                 MemoryVersion(torch.empty_like(memory.tensor), self._event()) for memory in memories
             ]
@@ -194,16 +188,11 @@ class Updater:
             self.graphs.stream.wait_stream(self._decoding.stream)  # type: ignore[union-attr]
         nobody = self.pool.nobody
         values = [nobody if slot is None else slot for slot in found]
-        self._copy(slots_B, values + [nobody] * (len(slots_B) - len(values)))
+        fill(slots_B, values + [nobody] * (len(slots_B) - len(values)))
         return [slot for slot in found if slot is not None]
 
     def _event(self) -> torch.cuda.Event | None:
         return None if self.graphs.stream is None else torch.cuda.Event()
-
-    def _copy(self, tensor: Tensor, value: list[Any]) -> None:
-        """From the host, without waiting."""
-        source = torch.tensor(value, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-        tensor.copy_(source, non_blocking=True)
 
     def _bucket_of(self, length: int) -> int:
         return round_up(max(1, length), self.model.config.max_seq_len, _LEAST_TOKENS)

@@ -10,8 +10,9 @@ import torch
 from rxtmodel import ReactiveTransformer, RxTAlpha, Sampler, SamplerConfig
 from rxtmodel.backends import load_kernel
 from rxtmodel.engine.device import DeviceBatch
-from rxtmodel.engine.fused import FusedStep, why_not
+from rxtmodel.engine.fused import FusedStep
 from rxtmodel.engine.memory import MemoryVersion
+from rxtmodel.engine.support import why_not
 from rxtmodel.engine.update import Updater
 from rxtmodel.layout import arrange
 from rxtmodel.sampler import Rows, draw, uniform
