@@ -202,10 +202,12 @@ class DeviceBatch:
         try:
             with self.graphs.on_stream():
                 if self.graphs.stream is not None:
+                    if (written := self.pool.written(slot)) is not None:
+                        self.graphs.stream.wait_event(written)
                     memory.tensor.record_stream(self.graphs.stream)
                 self._project(memory.tensor, slot)
         except BaseException:
-            self.pool.release(slot)
+            self.pool.discard(slot)
             raise
         return slot
 

@@ -23,7 +23,8 @@ class MemoryPool:
     """``size`` slots of projected memories, and one that is nobody's. May be used by two threads.
 
     Slots of versions that no row reads are kept as long as there is room: the next query of that
-    conversation finds its memory projected.
+    conversation finds its memory projected. Updates that run beside decoding hold at most half of
+    the slots, so that rows for half of them always find one.
     """
 
     def __init__(self, model: ReactiveTransformer, size: int) -> None:
@@ -40,6 +41,10 @@ class MemoryPool:
         """Slot -> id of its version, least recently used first; None: of one that is gone."""
         self._by_version: dict[int, int] = {}
         self._pins = [0] * size
+        self._beside: set[int] = set()
+        """Slots that updates are writing."""
+        self._written: dict[int, torch.cuda.Event] = {}
+        """When what another stream writes to a slot is there."""
         self._gone: deque[int] = deque()
         """Ids of versions that nobody holds any more; a finaliser may not take the lock."""
 
@@ -53,10 +58,15 @@ class MemoryPool:
                 self._slots.move_to_end(slot)
             return slot
 
-    def take(self, version: MemoryVersion) -> int | None:
-        """A slot for the version, pinned, to be written to; None when rows read them all."""
+    def take(self, version: MemoryVersion, *, beside: bool = False) -> int | None:
+        """A slot for the version, pinned, to be written to; None when there is none.
+
+        ``beside``: for an update, which can do without.
+        """
         with self._lock:
             self._bury()
+            if beside and len(self._beside) >= self.size // 2:
+                return None
             if not self._free:
                 old = next((slot for slot in self._slots if not self._pins[slot]), None)
                 if old is None:
@@ -67,13 +77,30 @@ class MemoryPool:
             self._slots[slot] = id(version)
             self._by_version[id(version)] = slot
             self._pins[slot] = 1
+            if beside:
+                self._beside.add(slot)
         weakref.finalize(version, self._gone.append, id(version)).atexit = False
         return slot
 
-    def release(self, slot: int) -> None:
-        """Unpin it once."""
+    def written(self, slot: int) -> torch.cuda.Event | None:
+        """When the slot may be written again, by another stream than the one that wrote last."""
+        with self._lock:
+            return self._written.pop(slot, None)
+
+    def discard(self, slot: int) -> None:
+        """Unpin a slot that was taken and not written to."""
+        with self._lock:
+            self._by_version.pop(self._slots[slot] or 0, None)
+            self._slots[slot] = None
+        self.release(slot)
+
+    def release(self, slot: int, written: torch.cuda.Event | None = None) -> None:
+        """Unpin it once. ``written``: recorded after what was written to it."""
         with self._lock:
             self._pins[slot] -= 1
+            self._beside.discard(slot)
+            if written is not None:
+                self._written[slot] = written
             if not self._pins[slot] and self._slots[slot] is None:
                 self._give_back(slot)
 

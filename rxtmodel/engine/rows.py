@@ -79,6 +79,7 @@ class DeviceRows:
         index = order_B.long()
         temperature, top_p, min_p, penalty = self.numbers[index].unbind(-1)
         flags, seed = self.flags[index], self.seed[index]
+        biased_B1 = (flags & BIASED).bool()[:, None]
         settings = Settings(
             temperature_B=temperature,
             top_k_B=self.top_k[index].long(),
@@ -86,7 +87,8 @@ class DeviceRows:
             min_p_B=min_p,
             penalty_B=penalty,
             seen_BV=self.seen[index].bool() & (flags & PENALISED).bool()[:, None],
-            bias_BV=self.bias[index] * (flags & BIASED).bool()[:, None],
+            # Not a product: what an earlier answer forbade is -inf, and that times zero no number.
+            bias_BV=self.bias[index].masked_fill(~biased_B1, 0.0),
         )
         number_B = uniform(seed, self.drawn[index])
         token_B = draw(logits_BV + self.banned, settings, number_B).to(torch.int32)

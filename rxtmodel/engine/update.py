@@ -135,20 +135,24 @@ class Updater:
             self._gather(encoded, encoded_LBTD)
             lengths = [part.length for part in encoded] + [1] * (count - len(encoded))
             fill(lengths_B, lengths)
-            new = [
-                MemoryVersion(torch.empty_like(memory.tensor), self._event()) for memory in memories
-            ]
-            slots = self._take_slots(new, slots_B)
+            ready = None if self.graphs.stream is None else torch.cuda.Event()
+            new = [MemoryVersion(torch.empty_like(memory.tensor), ready) for memory in memories]
+            slots = self._take_slots(new)
             try:
+                self._point(slots_B, slots)
                 out_LBSD = self.graphs.run(key, work, _nothing)
                 for row, version in enumerate(new):
                     version.tensor.copy_(out_LBSD[:, row])
-                    if version.ready is not None:
-                        version.ready.record()
-            finally:
-                if self.pool is not None:
-                    for slot in slots:
-                        self.pool.release(slot)
+                if ready is not None:
+                    ready.record()
+            except BaseException:
+                for slot in slots:
+                    if self.pool is not None and slot is not None:
+                        self.pool.discard(slot)
+                raise
+            for slot in slots:
+                if self.pool is not None and slot is not None:
+                    self.pool.release(slot, ready)
         return new
 
     def _attend_work(
@@ -178,21 +182,21 @@ class Updater:
         for row, part in enumerate(encoded):
             into_LBTD[:, row, : part.length].copy_(part.tensor)
 
-    def _take_slots(self, new: Sequence[MemoryVersion], slots_B: Tensor) -> list[int]:
-        """Slots for new versions, as far as there are any, written into ``slots_B``."""
+    def _take_slots(self, new: Sequence[MemoryVersion]) -> list[int | None]:
+        """Slots for new versions, as far as there are any."""
         if self.pool is None:
             return []
-        found = [self.pool.take(version) for version in new]
+        return [self.pool.take(version, beside=True) for version in new]
+
+    def _point(self, slots_B: Tensor, slots: Sequence[int | None]) -> None:
+        """Have projections written to those slots."""
+        if self.pool is None:
+            return
         if self._decoding is not None and self._decoding.stream is not None:
             # Steps that still read what stood in those slots were launched before.
             self.graphs.stream.wait_stream(self._decoding.stream)  # type: ignore[union-attr]
-        nobody = self.pool.nobody
-        values = [nobody if slot is None else slot for slot in found]
-        fill(slots_B, values + [nobody] * (len(slots_B) - len(values)))
-        return [slot for slot in found if slot is not None]
-
-    def _event(self) -> torch.cuda.Event | None:
-        return None if self.graphs.stream is None else torch.cuda.Event()
+        values = [self.pool.nobody if slot is None else slot for slot in slots]
+        fill(slots_B, values + [self.pool.nobody] * (len(slots_B) - len(values)))
 
     def _bucket_of(self, length: int) -> int:
         return round_up(max(1, length), self.model.config.max_seq_len, _LEAST_TOKENS)

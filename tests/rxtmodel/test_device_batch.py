@@ -147,3 +147,32 @@ def test_one_version_that_is_read_twice_is_free_after_both():
     assert pool.take(MEMORIES[0]) is None
     pool.release(slot)
     assert pool.take(MEMORIES[0]) == slot
+
+
+def test_a_memory_whose_projection_failed_is_projected_the_next_time(monkeypatch):
+    """A slot that was taken and never written holds somebody else's memory, or none."""
+    batch = DeviceBatch(MODEL, 2, 20)
+    query = (ids(5), MEMORIES[0], Sampler(SamplerConfig()))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch.pool, "write", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            batch.add(*query)
+    assert batch.pool.num_free == batch.pool.size
+    again, other = batch.add(*query), DeviceBatch(MODEL, 2, 20)
+    assert batch.step([again]) == other.step([other.add(*query)])
+
+
+def test_what_one_answer_may_not_say_the_next_in_its_row_may():
+    batch = DeviceBatch(MODEL, 1, 20)
+    mute = SamplerConfig(logit_bias=dict.fromkeys(range(11, VOCAB - 1), float("-inf")))
+    row = batch.add(ids(4), MEMORIES[0], Sampler(mute))
+    batch.step([row])
+    batch.remove(row)
+    plain = (ids(4), MEMORIES[0], Sampler(SamplerConfig(temperature=0.7), 5))
+    fresh = DeviceBatch(MODEL, 1, 20)
+    row, other = batch.add(*plain), fresh.add(*plain)
+    assert [batch.step([row]) for _ in range(8)] == [fresh.step([other]) for _ in range(8)]

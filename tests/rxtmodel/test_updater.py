@@ -45,15 +45,49 @@ def test_interactions_that_were_encoded_apart_are_folded_together():
 
 def test_a_new_version_is_projected_where_there_is_room():
     model = tiny_model("self")
-    pool = MemoryPool(model, 2)
+    pool = MemoryPool(model, 4)
     memories = [MemoryVersion(part) for part in random_memory(model, 3).unbind(1)]
     updater = Updater(model, pool)
     new = updater.attend(memories, updater.encode([[12, 13, 14]] * 3))
     slots = [pool.find(version) for version in new]
-    assert sorted(slot for slot in slots if slot is not None) == [0, 1]
+    assert sorted(slot for slot in slots if slot is not None) == [0, 1], "half of them, for rows"
     for version, slot in zip(new, slots, strict=True):
         if slot is None:
             continue
         for layer, slabs in zip(version.state(model), pool.layers, strict=True):
             for part, slab in zip(layer, slabs, strict=True):
                 torch.testing.assert_close(slab[slot], part[0])
+
+
+def test_queries_find_slots_however_many_updates_are_under_way():
+    model = tiny_model("self")
+    pool = MemoryPool(model, 4)
+    versions = [MemoryVersion(part) for part in random_memory(model, 8).unbind(1)]
+    held = [pool.take(version, beside=True) for version in versions[:4]]
+    assert held == [0, 1, None, None]
+    assert [pool.take(version) for version in versions[4:6]] == [2, 3]
+    for slot in held[:2]:
+        pool.release(slot)
+    assert pool.take(versions[6], beside=True) in (0, 1)
+
+
+class Broken(RuntimeError):
+    pass
+
+
+def test_an_update_that_fails_leaves_no_slot_behind(monkeypatch):
+    model = tiny_model("self")
+    pool = MemoryPool(model, 4)
+    memories = [MemoryVersion(part) for part in random_memory(model, 2).unbind(1)]
+    updater = Updater(model, pool)
+    encoded = updater.encode([[12, 13], [14]])
+
+    def fail(*_: object) -> None:
+        raise Broken
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "write", fail)
+        with pytest.raises(Broken):
+            updater.attend(memories, encoded)
+    assert pool.num_free == 4
+    assert len(updater.attend(memories, encoded)) == 2
