@@ -81,13 +81,20 @@ class DirectoryMemory:
             return []
         found = []
         with self._open() as journal:
-            for seq in wanted:
-                content = self._at(journal.fileno(), *self._log[seq])
-                found += [(seq, _record(row)) for number, row in content["put"] if number == seq]
+            read, size = _opened(journal)
+            try:
+                if self._at(read, 0, size)["identity"] != self._identity:
+                    # Written anew since it was followed: the positions are those of another file.
+                    raise damaged_memory(self._key, "its journal was changed meanwhile")
+                for seq in wanted:
+                    content = self._at(read, *self._log[seq])
+                    found += [(seq, _record(row)) for n, row in content["put"] if n == seq]
+            except DamagedFrame as exc:
+                raise damaged_memory(self._key, str(exc)) from exc
         return found
 
-    def _at(self, descriptor: int, start: int, end: int) -> dict[str, Any]:
-        for _, _, content in frames(_reader(descriptor), start, end):
+    def _at(self, read: Callable[[int, int], bytes], start: int, end: int) -> dict[str, Any]:
+        for _, _, content in frames(read, start, end):
             return content
         raise damaged_memory(self._key, "its journal was changed meanwhile")
 
@@ -96,11 +103,16 @@ class DirectoryMemory:
         try:
             journal = self._open()
         except FileNotFoundError:
-            if self._identity or any(self.folder.glob(f"v*{_SUFFIX}")):
+            if not (self._identity or any(self.folder.glob(f"v*{_SUFFIX}"))):
+                return
+            # A journal is there before the first version file. If it is now, both were written
+            # between the two looks, which is no damage.
+            try:
+                journal = self._open()
+            except FileNotFoundError:
                 raise damaged_memory(self._key, "its journal is missing") from None
-            return
         with journal:
-            read, size = _reader(journal.fileno()), os.fstat(journal.fileno()).st_size
+            read, size = _opened(journal)
             try:
                 self._follow(read, size)
             except DamagedFrame as exc:
@@ -226,5 +238,7 @@ def _record(row: bytes) -> StoredRecord:
     return StoredRecord.parse(row)
 
 
-def _reader(descriptor: int) -> Callable[[int, int], bytes]:
-    return lambda position, size: os.pread(descriptor, size, position)
+def _opened(journal: Any) -> tuple[Callable[[int, int], bytes], int]:
+    """How to read from an open file, and how many bytes it has now."""
+    descriptor = journal.fileno()
+    return lambda position, size: os.pread(descriptor, size, position), os.fstat(descriptor).st_size
