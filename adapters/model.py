@@ -17,9 +17,8 @@ from rxtmodel.errors import CheckpointError
 from rxtmodel.layout import arrange, quantise
 from rxtmodel.sampler import Sampler, SamplerConfig
 from rxtmodel.stops import StopStrings
-from rxtmodel.template import EOS, SPECIAL_TOKENS, interaction_ids, query_ids
 
-from .tokenizer import IncrementalDetokenizer, Tokenizer
+from .tokenizer import FILE_NAME, IncrementalDetokenizer, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +111,7 @@ class RxtAdapter:
     def _sampler(self, request: DecodeRequest[MemoryVersion]) -> tuple[list[int], Sampler]:
         """The query's ids, and what draws the answer."""
         sampling = request.sampling
-        ids = query_ids(self.tokenizer.encode(request.query))
+        ids = self.tokenizer.query_ids(request.query)
         config = SamplerConfig(
             temperature=sampling.temperature,
             top_k=sampling.top_k,
@@ -122,7 +121,8 @@ class RxtAdapter:
             logit_bias=sampling.logit_bias,
         )
         config.check_vocabulary(self.model.config.vocab_size)
-        said = [token for token in ids if token >= len(SPECIAL_TOKENS)]
+        special = self.tokenizer.tokens.special()
+        said = [token for token in ids if token not in special]
         return ids, Sampler(config, sampling.seed, seen=said)
 
     def step(self, decodings: Sequence[Decoding]) -> list[TokenDraft]:
@@ -134,7 +134,7 @@ class RxtAdapter:
         decoding.left -= 1
         ended: FinishReason | None = "length" if decoding.left == 0 else None
         text = ""
-        if token == EOS:
+        if token == self.tokenizer.tokens.eos:
             ended = "eos"
         else:
             text = decoding.detokenizer.push(token)
@@ -154,20 +154,23 @@ class RxtAdapter:
     def encode(self, interactions: Sequence[CompletedInteraction]) -> list[Any]:
         """Each interaction, encoded. On a CPU each on its own: a replay is bitwise the same
         whatever was encoded beside it."""
-        length = self.model.config.max_seq_len
+        length, tokenizer = self.model.config.max_seq_len, self.tokenizer
         ids = [
-            interaction_ids(self.tokenizer.encode(done.query), self._answer_ids(done))[:length]
+            tokenizer.tokens.interaction_ids(tokenizer.encode(done.query), self._answer_ids(done))
             for done in interactions
         ]
+        ids = [interaction[:length] for interaction in ids]
         return list(self._engine.encode(ids))
 
     def _answer_ids(self, done: CompletedInteraction) -> list[int]:
         """What was generated, as far as it was said: not the string that stopped it."""
-        ids = [token for token in done.token_ids if token != EOS]
+        ids = [token for token in done.token_ids if token != self.tokenizer.tokens.eos]
         if not ids:
             return self.tokenizer.encode(done.answer)
         if len(self.tokenizer.decode(ids)) <= len(done.answer):
             return ids
+        if self.tokenizer.leads:
+            return self.tokenizer.encode(done.answer)
         while ids and not done.answer.startswith(self.tokenizer.decode(ids)):
             ids.pop()
         return ids + self.tokenizer.encode(done.answer[len(self.tokenizer.decode(ids)) :])
@@ -220,13 +223,23 @@ def load_model(
             f"no model {name_or_folder!r}: neither a folder nor a bundled model "
             f"({', '.join(bundled) or 'none'})"
         )
+    if not (folder / FILE_NAME).is_file():
+        raise ModelError(
+            f"{folder} holds no {FILE_NAME}; put the one there that the model was trained with"
+        )
     try:
         model = read_model(folder, device=device)
         fingerprint = weights_fingerprint(model)
         model = arrange(model.to(dtype))
         if int8:
             quantise(model)
-        tokenizer = Tokenizer.load(folder)
+        size = model.config.vocab_size
+        tokenizer = Tokenizer.load(folder, model.config.tokens, size=size)
     except (CheckpointError, OSError, ValueError) as error:
         raise ModelError(str(error)) from error
+    if tokenizer.largest_id >= size:
+        raise ModelError(
+            f"{folder / FILE_NAME} has ids up to {tokenizer.largest_id}, the model's vocabulary "
+            f"has {size}: they are not of one model"
+        )
     return RxtAdapter(model, tokenizer, max_batch=max_batch, fingerprint=fingerprint)

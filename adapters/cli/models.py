@@ -16,12 +16,16 @@ FAKE = "fake:"
 SMALL = 16_000_000
 """Weights up to which one thread is enough; measured with 4 million."""
 
+AT_ONCE = 2
+"""Answers under way in a chat: one, and one that was asked before ``/new``. A large model keeps
+much room for each."""
+
 
 def open_model(name: str | None) -> ReactiveModel[Any]:
     """The model for ``rxt chat``: bundled, a folder, or a model without weights for tests."""
     if name is not None and name.startswith(FAKE):
         return open_fake(name.removeprefix(FAKE))
-    adapter = open_rxt(name)
+    adapter = open_rxt(name, max_batch=AT_ONCE)
     _use_one_thread_if_small(adapter)
     return adapter
 
@@ -39,12 +43,13 @@ def _use_one_thread_if_small(adapter: RxtAdapter) -> None:
         torch.set_num_threads(1)
 
 
-def open_rxt(name: str | None, *, device: str = "cpu") -> RxtAdapter:
+def open_rxt(name: str | None, *, device: str = "cpu", max_batch: int = 16) -> RxtAdapter:
     """A bundled model by name, or a model folder; None is the default one."""
     from ..model import DEFAULT_MODEL, ModelError, load_model
 
     try:
-        return load_model(DEFAULT_MODEL if name is None else name, device=device)
+        name = DEFAULT_MODEL if name is None else name
+        return load_model(name, device=device, max_batch=max_batch)
     except ModelError as error:
         raise CommandError(str(error)) from error
 

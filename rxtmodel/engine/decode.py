@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..cache import KVCache
-from ..template import EOS, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +51,7 @@ class DecodeBatch:
         self._first_rows: dict[int, MemoryState] = {}
         """The first n rows of the memory slabs. Views: they show what is stored later, too."""
         banned = torch.zeros(model.config.vocab_size, device=weight.device)
-        banned[[i for i in range(len(SPECIAL_TOKENS)) if i != EOS]] = -torch.inf
+        banned[model.config.tokens.not_drawn()] = -torch.inf
         self._banned = banned
 
     @torch.inference_mode()

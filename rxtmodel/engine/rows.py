@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..sampler import Rows as Settings
 from ..sampler import draw, uniform
-from ..template import EOS, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
     from ..model import ReactiveTransformer
@@ -52,7 +51,7 @@ class DeviceRows:
         self.seen = torch.zeros(rows, vocab, device=device, dtype=torch.int8)
         self.bias = torch.zeros(rows, vocab, device=device)
         self.banned = torch.zeros(vocab, device=device)
-        self.banned[[i for i in range(len(SPECIAL_TOKENS)) if i != EOS]] = -torch.inf
+        self.banned[model.config.tokens.not_drawn()] = -torch.inf
 
     def write(self, integers_B8: Tensor, numbers_B4: Tensor) -> None:
         """Begin rows: columns as ``INTEGERS`` and ``NUMBERS`` name them. Without the host."""
