@@ -161,6 +161,7 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
         max_tokens=args.max_tokens,
         min_p=args.min_p,
         repetition_penalty=args.repetition_penalty,
+        logit_bias=dict(args.logit_bias or ()),
         stop=tuple(args.stop or ()),
     )
     snapshot = None if args.snapshot is None else read_file(args.snapshot, model.fingerprint)

@@ -145,6 +145,7 @@ def test_ctrl_c_in_a_pipe_ends_at_once_and_keeps_what_was_answered(rxt: Rxt) -> 
         ["--min-p", "1.5"],
         ["--repetition-penalty", "0"],
         ["--stop", ""],
+        ["--logit-bias", "15+inf"],
     ],
 )
 def test_wrong_usage_says_the_rule(rxt: Rxt, arguments: list[str]) -> None:
