@@ -66,6 +66,10 @@ def add_parser(commands: Commands) -> None:
         "--logit-bias", metavar="ID(+/-)BIAS", type=token_bias, action="append",
         help="make a token likelier or less likely: 15+2, 15-1.5, 15-inf for never; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--thinking", choices=["fast", "extended", "auto"], default="fast",
+        help="think before answers, by a model that was trained to; not shown (fast)",
+    )  # fmt: skip
     length = bounded(int, lambda n: n >= 1, "at least 1")
     parser.add_argument("--max-tokens", type=length, default=64, help="longest answer (64)")
     parser.set_defaults(run=run)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .failure import CommandError
 
 if TYPE_CHECKING:
-    from rxstream.model import ReactiveModel
+    from rxstream.model import Channel, ReactiveModel
 
     from ..model import RxtAdapter
 
@@ -57,12 +57,14 @@ def open_rxt(name: str | None, *, device: str = "cpu", max_batch: int = 16) -> R
 def open_fake(options: str) -> ReactiveModel[Any]:
     """``rxstream.testing.FakeModel``, with options such as ``step=0.05,attend=1,fingerprint=b``.
 
-    ``step`` and ``attend`` are seconds that a call takes; ``fail=step`` makes every such call fail.
+    ``step`` and ``attend`` are seconds that a call takes; ``fail=step`` makes every such call fail;
+    ``thinks=1`` is a model that can think.
     """
     from rxstream.testing import FakeModel
 
     chosen = dict(option.split("=", 1) for option in options.split(",") if option)
-    model = FakeModel(fingerprint=chosen.pop("fingerprint", "fake"))
+    can: list[Channel] = ["answer", "thinking"] if chosen.pop("thinks", "") else ["answer"]
+    model = FakeModel(fingerprint=chosen.pop("fingerprint", "fake"), channels=can)
     if broken := chosen.pop("fail", ""):
         model.fail(broken, RuntimeError("the model is broken"), times=1_000)
     for method, seconds in chosen.items():

@@ -91,7 +91,10 @@ class DecodeBatch:
         pending = torch.tensor([[row.pending] for row in self.rows[:count]], device=self._device)
         logits = self.model.decode_step(pending, self._memory_of_first(count), self.cache)
         self.cache.advance(1)
-        logits = logits + self._banned
+        raw, logits = logits, logits + self._banned
+        for i, row in enumerate(self.rows[:count]):
+            if allowed := list(row.sampler.config.allowed):
+                logits[i, allowed] = raw[i, allowed]
         if all(row.sampler.greedy for row in rows):
             drawn = logits.argmax(-1).tolist()
         else:
