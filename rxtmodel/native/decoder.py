@@ -1,0 +1,167 @@
+"""A model's decoder in C, on the caches and memory slabs of a ``DecodeBatch``."""
+
+# Shape suffixes: B rows, V vocabulary.
+
+from __future__ import annotations
+
+import ctypes
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import torch
+
+from . import library, structs
+from .describe import describe_layer, describe_model
+from .library import NativeUnavailable
+from .structs import LANES, Kept
+from .support import why_not
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from ..cache import KVCache
+    from ..model import MemoryState, ReactiveTransformer
+
+_APIECE = 4
+"""Fewer rows are not worth a second thread."""
+
+
+class NativeDecoder:
+    """Runs tokens of rows through all layers. What a row gets does not depend on the others.
+
+    Weights are copied in an order of their own, and must not change after. Many rows are shared
+    out between as many threads as PyTorch uses.
+
+    Args:
+        cache: keys and values of all rows; tokens are appended behind the ones that it holds.
+        banned: [V], added to the logits of all rows that do not allow a token.
+        int8: by the weights of eight bits where there are some.
+
+    Raises:
+        NativeUnavailable: the model is none that the C files know (``why_not``), or they cannot
+            be compiled here.
+    """
+
+    def __init__(
+        self, model: ReactiveTransformer, cache: KVCache, banned: Tensor, *, int8: bool = True
+    ) -> None:
+        if reason := why_not(model):
+            raise NativeUnavailable(reason)
+        self._library = library.load()
+        self._cache, self._keep = cache, Kept(int8)
+        layers = list(model.causal_layers())
+        self._layers = (structs.Layer * len(layers))()
+        for index, layer in enumerate(layers):
+            kv = cache.k[index], cache.v[index]
+            describe_layer(self._keep, self._layers[index], layer, kv)
+        self._vocab_size, self._slots = model.config.vocab_size, model.config.memory.num_slots
+        width = -(-self._vocab_size // LANES) * LANES
+        head = model.head
+        no_bias = head is None or head.bias is None
+        self._plain = torch.zeros_like(banned) if no_bias else head.bias.detach()
+        self._banned, self._bias = banned, banned + self._plain
+        self._decoder = describe_model(self._keep, model, self._layers, cache.max_len, self._bias)
+        self.int8 = self._keep.shortened
+        """Whether some weights are those of eight bits."""
+        self._logits = torch.zeros(cache.max_rows, width)
+        self.logits_BV = self._logits[:, : self._vocab_size]
+        """Of the last ``step``, what is banned included; the next one writes over them."""
+        self._best = (ctypes.c_int32 * cache.max_rows)()
+        self._scratch: list[Tensor] = []
+        self._helpers: ThreadPoolExecutor | None = None
+        self._process = 0
+        """The one whose threads help; a fork has none of them."""
+
+    def use_memory(self, slabs: MemoryState) -> None:
+        """Read memories from these slabs from now on, one entry for each layer with a memory."""
+        reading = (layer for layer in self._layers if layer.read != structs.READ_NOTHING)
+        for layer, slab in zip(reading, slabs, strict=True):
+            layer.slots = slab[0].shape[2]
+            layer.memory_k, layer.memory_v = self._keep(slab[0]), self._keep(slab[-1])
+
+    def read(self, ids: Sequence[int], row: int) -> None:
+        """Append tokens to a row. IndexError when they do not fit, or are none of the model's."""
+        start = self._cache.lengths[row]
+        self._cache.require_room(row, 1, len(ids))
+        self._check(ids)
+        self._forward(0, ids, [row] * len(ids), range(start, start + len(ids)), None)
+        self._cache.lengths[row] += len(ids)
+
+    def step(self, ids: Sequence[int], allowed: Sequence[Sequence[int]] = ()) -> list[int]:
+        """One token for each of the first rows; returns the most probable next ones.
+
+        ``allowed``: for each row, banned tokens that it may draw.
+        """
+        some = list({token for tokens in allowed for token in tokens})
+        if not some:
+            return self._step(ids)
+        # What was -inf cannot be had back: nothing is added that any row allows, and then it is
+        # added for the others.
+        self._bias[some] = self._plain[some]
+        try:
+            self._step(ids)
+        finally:
+            self._bias[some] = self._plain[some] + self._banned[some]
+        for row, tokens in enumerate(allowed):
+            others = [token for token in some if token not in tokens]
+            self.logits_BV[row, others] += self._banned[others]
+        return list(self.logits_BV[: len(ids)].argmax(-1).tolist())
+
+    def _step(self, ids: Sequence[int]) -> list[int]:
+        count, lengths = len(ids), self._cache.lengths
+        self._cache.require_room(0, count, 1)
+        self._check(ids)
+        parts = max(1, min(torch.get_num_threads(), count // _APIECE))
+        cuts = [count * part // parts for part in range(parts + 1)]
+        later = [
+            self._pool(parts).submit(self._step_rows, part, ids, cuts[part], cuts[part + 1])
+            for part in range(1, parts)
+        ]
+        self._step_rows(0, ids, 0, cuts[1])
+        for part in later:
+            part.result()
+        for row in range(count):
+            lengths[row] += 1
+        return self._best[:count]
+
+    def _step_rows(self, part: int, ids: Sequence[int], first: int, last: int) -> None:
+        positions = self._cache.lengths[first:last]
+        self._forward(part, ids[first:last], range(first, last), positions, first)
+
+    def _forward(
+        self,
+        part: int,
+        ids: Sequence[int],
+        rows: Sequence[int],
+        positions: Sequence[int],
+        result: int | None,
+    ) -> None:
+        """``result``: at which row of the results those of the first token stand."""
+        count = len(ids)
+        while len(self._scratch) <= part:
+            longest = max(self._cache.max_len, self._slots)
+            floats = self._library.rxt_scratch(ctypes.byref(self._decoder), longest)
+            self._scratch.append(torch.zeros(floats))
+        numbers = ctypes.c_int32 * count
+        logits = best = None
+        if result is not None:
+            logits = self._logits[result].data_ptr()
+            best = ctypes.byref(self._best, result * ctypes.sizeof(ctypes.c_int32))
+        self._library.rxt_forward(
+            ctypes.byref(self._decoder), numbers(*ids), numbers(*rows), numbers(*positions), count,
+            self._scratch[part].data_ptr(), logits, best,
+        )  # fmt: skip
+
+    def _check(self, ids: Sequence[int]) -> None:
+        # In C a wrong number would read whatever stands there.
+        if min(ids) < 0 or max(ids) >= self._vocab_size:
+            raise IndexError(f"ids must be those of {self._vocab_size} tokens, got {list(ids)}")
+
+    def _pool(self, parts: int) -> ThreadPoolExecutor:
+        if self._helpers is None or self._process != os.getpid():
+            self._helpers = ThreadPoolExecutor(parts - 1, thread_name_prefix="rxt-decode")
+            self._process = os.getpid()
+        return self._helpers
