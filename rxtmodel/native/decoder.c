@@ -1,7 +1,11 @@
 /* A decoder's layers for a few tokens at once: one call, no Python in between.
  *
  * The structures are mirrored in structs.py. All numbers are float32. */
+#include <pthread.h>
+
 #include "products.h"
+
+#define MAX_THREADS 64
 
 enum { READ_NOTHING, READ_SOFTMAX, READ_DELTA };
 
@@ -214,42 +218,79 @@ static int32_t best_of(float *logits, const float *bias, int count)
     return 0;
 }
 
-/* Floats of scratch that ``rxt_forward`` takes. */
+/* Floats of scratch that each thread of ``rxt_forward`` takes. */
 int64_t rxt_scratch(const decoder *d, int32_t longest)
 {
     return (int64_t)MAX_ROWS * (2 * d->dim + 3 * d->width) + longest + LANES;
 }
 
-/* Runs ``count`` tokens, of which those of one row stand in their order. ``logits`` [count, outputs
- * up to a multiple of 16] and ``best`` [count] may both be NULL: then only caches are filled. */
-void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
-                 const int32_t *positions, int32_t count, float *scratch, float *logits,
-                 int32_t *best)
+typedef struct {
+    const decoder *d;
+    const int32_t *tokens, *rows, *positions;
+    float *scratch, *logits;
+    int32_t *best;
+    int32_t count;
+    pthread_t thread;
+    int started;
+} part;
+
+static void run_part(const part *p)
 {
+    const decoder *d = p->d;
     const size_t dim = (size_t)d->dim, width = (size_t)d->width;
     const size_t outputs = ((size_t)d->head.outputs + LANES - 1) / LANES * LANES;
-    float *x = scratch, *normed = x + MAX_ROWS * dim, *wide = normed + MAX_ROWS * dim;
+    float *x = p->scratch, *normed = x + MAX_ROWS * dim, *wide = normed + MAX_ROWS * dim;
     float *mixed = wide + MAX_ROWS * width, *turned = mixed + MAX_ROWS * width;
     float *scores = turned + MAX_ROWS * width;
-    for (int from = 0; from < count; from += MAX_ROWS) {
-        const int some = count - from < MAX_ROWS ? count - from : MAX_ROWS;
+    for (int from = 0; from < p->count; from += MAX_ROWS) {
+        const int some = p->count - from < MAX_ROWS ? p->count - from : MAX_ROWS;
         for (int t = 0; t < some; t++)
-            memcpy(x + t * dim, d->embedding + tokens[from + t] * dim, dim * sizeof *x);
+            memcpy(x + t * dim, d->embedding + p->tokens[from + t] * dim, dim * sizeof *x);
         for (int i = 0; i < d->num_layers; i++)
-            run_layer(d, d->layers + i, rows + from, positions + from, some, x, normed, wide,
-                      mixed, turned, scores);
-        if (!logits) continue;
+            run_layer(d, d->layers + i, p->rows + from, p->positions + from, some, x, normed,
+                      wide, mixed, turned, scores);
+        if (!p->logits) continue;
         const float *last = x;
         if (d->final_norm) {
             for (int t = 0; t < some; t++)
                 rms_norm(x + t * dim, d->final_norm, d->eps, d->dim, normed + t * dim);
             last = normed;
         }
-        float *to = logits + from * outputs;
+        float *to = p->logits + from * outputs;
         multiply(&d->head, last, dim, to, outputs, some, 0, turned);
         for (int t = 0; t < some; t++)
-            best[from + t] = best_of(to + t * outputs, d->bias, d->head.outputs);
+            p->best[from + t] = best_of(to + t * outputs, d->bias, d->head.outputs);
     }
+}
+
+static void *run_on_thread(void *given)
+{
+    run_part(given);
+    return NULL;
+}
+
+/* Runs ``count`` tokens, of which those of one row stand in their order. ``logits`` [count, outputs
+ * up to a multiple of 16] and ``best`` [count] may both be NULL: then only caches are filled.
+ * With ``threads`` above 1 tokens are shared out, which those of one row must not be; ``scratch``
+ * is for as many. Threads live as long as a call: a fork, or an end, finds none of them. */
+void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
+                 const int32_t *positions, int32_t count, int32_t threads, int64_t scratch_size,
+                 float *scratch, float *logits, int32_t *best)
+{
+    const size_t outputs = ((size_t)d->head.outputs + LANES - 1) / LANES * LANES;
+    threads = threads < 1 ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads;
+    part parts[MAX_THREADS];
+    for (int i = threads - 1; i >= 0; i--) {
+        const int first = (int)((int64_t)count * i / threads);
+        const int last = (int)((int64_t)count * (i + 1) / threads);
+        parts[i] = (part){d, tokens + first, rows + first, positions + first,
+                          scratch + i * scratch_size, logits ? logits + first * outputs : NULL,
+                          best ? best + first : NULL, last - first, 0, 0};
+        if (i) parts[i].started = !pthread_create(&parts[i].thread, NULL, run_on_thread, &parts[i]);
+        if (!parts[i].started) run_part(&parts[i]);
+    }
+    for (int i = 1; i < threads; i++)
+        if (parts[i].started) pthread_join(parts[i].thread, NULL);
 }
 
 /* Sizes of the structures, for whoever mirrors them. */

@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -70,10 +68,9 @@ class NativeDecoder:
         self.logits_BV = self._logits[:, : self._vocab_size]
         """Of the last ``step``, what is banned included; the next one writes over them."""
         self._best = (ctypes.c_int32 * cache.max_rows)()
-        self._scratch: list[Tensor] = []
-        self._helpers: ThreadPoolExecutor | None = None
-        self._process = 0
-        """The one whose threads help; a fork has none of them."""
+        longest = max(cache.max_len, self._slots)
+        self._floats = self._library.rxt_scratch(ctypes.byref(self._decoder), longest)
+        self._scratch = torch.zeros(self._floats)
 
     def use_memory(self, slabs: MemoryState) -> None:
         """Read memories from these slabs from now on, one entry for each layer with a memory."""
@@ -87,7 +84,7 @@ class NativeDecoder:
         start = self._cache.lengths[row]
         self._cache.require_room(row, 1, len(ids))
         self._check(ids)
-        self._forward(0, ids, [row] * len(ids), range(start, start + len(ids)), None)
+        self._forward(ids, [row] * len(ids), range(start, start + len(ids)), 1)
         self._cache.lengths[row] += len(ids)
 
     def step(self, ids: Sequence[int], allowed: Sequence[Sequence[int]] = ()) -> list[int]:
@@ -114,54 +111,32 @@ class NativeDecoder:
         count, lengths = len(ids), self._cache.lengths
         self._cache.require_room(0, count, 1)
         self._check(ids)
-        parts = max(1, min(torch.get_num_threads(), count // _APIECE))
-        cuts = [count * part // parts for part in range(parts + 1)]
-        later = [
-            self._pool(parts).submit(self._step_rows, part, ids, cuts[part], cuts[part + 1])
-            for part in range(1, parts)
-        ]
-        self._step_rows(0, ids, 0, cuts[1])
-        for part in later:
-            part.result()
+        threads = max(1, min(torch.get_num_threads(), count // _APIECE))
+        self._forward(ids, range(count), lengths[:count], threads, results=True)
         for row in range(count):
             lengths[row] += 1
         return self._best[:count]
 
-    def _step_rows(self, part: int, ids: Sequence[int], first: int, last: int) -> None:
-        positions = self._cache.lengths[first:last]
-        self._forward(part, ids[first:last], range(first, last), positions, first)
-
     def _forward(
         self,
-        part: int,
         ids: Sequence[int],
         rows: Sequence[int],
         positions: Sequence[int],
-        result: int | None,
+        threads: int,
+        *,
+        results: bool = False,
     ) -> None:
-        """``result``: at which row of the results those of the first token stand."""
         count = len(ids)
-        while len(self._scratch) <= part:
-            longest = max(self._cache.max_len, self._slots)
-            floats = self._library.rxt_scratch(ctypes.byref(self._decoder), longest)
-            self._scratch.append(torch.zeros(floats))
+        if len(self._scratch) < threads * self._floats:
+            self._scratch = torch.zeros(threads * self._floats)
         numbers = ctypes.c_int32 * count
-        logits = best = None
-        if result is not None:
-            logits = self._logits[result].data_ptr()
-            best = ctypes.byref(self._best, result * ctypes.sizeof(ctypes.c_int32))
         self._library.rxt_forward(
-            ctypes.byref(self._decoder), numbers(*ids), numbers(*rows), numbers(*positions), count,
-            self._scratch[part].data_ptr(), logits, best,
+            ctypes.byref(self._decoder), numbers(*ids), numbers(*rows), numbers(*positions),
+            count, threads, self._floats, self._scratch.data_ptr(),
+            self._logits.data_ptr() if results else None, self._best if results else None,
         )  # fmt: skip
 
     def _check(self, ids: Sequence[int]) -> None:
         # In C a wrong number would read whatever stands there.
         if min(ids) < 0 or max(ids) >= self._vocab_size:
             raise IndexError(f"ids must be those of {self._vocab_size} tokens, got {list(ids)}")
-
-    def _pool(self, parts: int) -> ThreadPoolExecutor:
-        if self._helpers is None or self._process != os.getpid():
-            self._helpers = ThreadPoolExecutor(parts - 1, thread_name_prefix="rxt-decode")
-            self._process = os.getpid()
-        return self._helpers

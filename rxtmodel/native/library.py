@@ -15,7 +15,15 @@ import tempfile
 from pathlib import Path
 
 _SOURCES = ("vector.h", "products.h", "decoder.c")
-_FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-shared")
+_FLAGS = (
+    "-O3",
+    "-march=native",
+    "-std=gnu11",
+    "-ffp-contract=fast",
+    "-fPIC",
+    "-pthread",
+    "-shared",
+)
 _SECONDS = 120
 
 
@@ -42,7 +50,9 @@ def load() -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int32
     library.rxt_scratch.argtypes = [pointer, number]
     library.rxt_scratch.restype = ctypes.c_int64
-    library.rxt_forward.argtypes = [pointer] * 4 + [number] + [pointer] * 3
+    library.rxt_forward.argtypes = [
+        *[pointer] * 4, number, number, ctypes.c_int64, *[pointer] * 3
+    ]  # fmt: skip
     library.rxt_forward.restype = None
     return library
 

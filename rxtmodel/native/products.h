@@ -20,6 +20,8 @@ typedef struct {
 #define SUMS 4
 #endif
 #define MAX_ROWS 16
+/* Vectors of weights, which come from afar, that are asked for before they are needed. */
+#define AHEAD 16
 
 /* ``x`` is [inputs][rows]: all numbers that one weight meets lie beside each other. */
 INLINE void add_weight(vec *sums, const int rows, vec weight, const float *x)
@@ -49,8 +51,11 @@ INLINE void tile(const int panels, const int rows, const int int8, const product
         const float *data = (const float *)w->data + (size_t)panel * size;
         for (size_t k = 0; k < inputs; k++)
 #pragma GCC unroll 4
-            for (int p = 0; p < panels; p++)
-                add_weight(sums + p * rows, rows, load(data + p * size + k * LANES), x + k * rows);
+            for (int p = 0; p < panels; p++) {
+                const float *weight = data + p * size + k * LANES;
+                __builtin_prefetch(weight + AHEAD * LANES);
+                add_weight(sums + p * rows, rows, load(weight), x + k * rows);
+            }
     }
 #pragma GCC unroll 4
     for (int p = 0; p < panels; p++) {

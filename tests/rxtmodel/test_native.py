@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import random
-import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,14 +12,13 @@ from rxtmodel import AttentionConfig, ExpertsConfig, ReactiveTransformer, Sample
 from rxtmodel.engine import DecodeBatch
 from rxtmodel.layout import arrange, quantise
 from rxtmodel.linear import Int8, Linear
-from rxtmodel.native import NativeDecoder, NativeUnavailable, library, structs
+from rxtmodel.native import NativeDecoder
 from rxtmodel.template import EOS, SPECIAL_TOKENS
 
 from .tiny import random_memory, tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 MAX_LEN = 60
 BANNED = next(i for i in range(len(SPECIAL_TOKENS)) if i != EOS)
