@@ -95,8 +95,8 @@ class NativeDecoder:
         some = list({token for tokens in allowed for token in tokens})
         if not some:
             return self._step(ids)
-        # What was -inf cannot be had back: nothing is added that any row allows, and then it is
-        # added for the others.
+        # A logit that became -inf cannot be had back: what any row allows is not banned at first,
+        # and then it is for the other rows.
         self._bias[some] = self._plain[some]
         try:
             self._step(ids)
