@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from . import library, structs
-from .describe import describe_layer, describe_model
+from .describe import describe_head, describe_layer, describe_stack
 from .library import NativeUnavailable
 from .structs import LANES, Kept
 from .support import why_not
@@ -57,7 +57,11 @@ class NativeDecoder:
             describe_layer(self._keep, self._layers[index], layer, kv)
         self._vocab_size, self._slots = model.config.vocab_size, model.config.memory.num_slots
         width = -(-self._vocab_size // LANES) * LANES
-        self._decoder = describe_model(self._keep, model, self._layers, cache.max_len, banned)
+        rope = None if model.config.nope else model.rope
+        self._decoder = describe_stack(
+            self._keep, model.config, self._layers, model.embedding.weight, rope, cache.max_len
+        )
+        describe_head(self._keep, self._decoder, model, banned)
         self.int8 = self._keep.shortened
         """Whether some weights are those of eight bits."""
         self._logits = torch.zeros(cache.max_rows, width)
