@@ -66,6 +66,8 @@ class Persister:
         self._saving = False
         self._tries = 0
         self._timer: Timer | None = None
+        """Of the next try."""
+        self._rest: Timer | None = None
         self._waiting: list[tuple[int, Pending[int]]] = []
         self._in_doubt: Snapshot | None = None
         self.changes.append(self.info())
@@ -137,20 +139,41 @@ class Persister:
                 pending.resolve(self.stored)
             else:
                 self._waiting.append((version, pending))  # type: ignore[arg-type]
-                if self._timer is not None:
-                    self._timer.cancel()
-                    self._timer = None
-                self.save()
+                for timer in (self._timer, self._rest):
+                    if timer is not None:
+                        timer.cancel()
+                self._timer = self._rest = None
+                self._begin()
         return pending
 
     def save_if_newer(self) -> None:
-        """Save unless the store is up to date."""
-        if self._memorizer.version > (self.stored or 0):
-            self.save()
+        """Save unless the store is up to date, or that is under way."""
+        if self._memorizer.version > (self.stored or 0) and self._timer is None:
+            self._begin()
 
     def save(self) -> None:
-        """Bring the newest version to the store, unless that is under way."""
-        if not self._saving and self._timer is None:
+        """Bring the newest version to the store soon, unless that is under way.
+
+        After a rest: a new version is when the next query comes, and what stores it would take
+        from its prefill. Of versions that follow closely only the last is worth it.
+        """
+        if self._saving or self._timer is not None or self._rest is not None:
+            return
+        rest = self._engine.lanes.rest
+        if rest and not self._waiting:
+            with suppress(ClosedError):
+                self._rest = self._engine.lanes.clock.submit_later(rest, self._rested)
+                return
+        self._begin()
+
+    def _rested(self) -> None:
+        with self._machine:
+            if self._rest is not None:  # else somebody waits, and it has begun
+                self._rest = None
+                self.save_if_newer()
+
+    def _begin(self) -> None:
+        if not self._saving:
             self._saving = True
             # Last: readers learn of the new version before threads that store it take their core.
             self._machine.settle(partial(self._engine.save, self._dump))

@@ -40,6 +40,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+_REST = 0.05
+"""Seconds; see ``Lanes.rest``. Most queries come sooner after an answer, or much later."""
+
 
 class Timer(Protocol):
     """A pending ``submit_later``."""
@@ -182,6 +185,8 @@ class Lanes:
         """How streams reach their subscribers."""
         self.inline = False
         """Lanes without threads: what waits for them has to run them."""
+        self.rest = 0.0
+        """Seconds for which background work that others do not wait for is put off."""
         self._advance: Callable[[], object] | None = None
 
     @classmethod
@@ -195,9 +200,12 @@ class Lanes:
         """A thread for each; ``clock`` may be one that tests set by hand."""
         decode, io, events = (Lane(name, on_error) for name in ("decode", "io", "events"))
         memory = Lane("memory", on_error) if thread_safe else decode
+        rest = _REST if clock is None else 0.0
         clock = clock or Lane("clock", on_error)
         Watch(clock, dict.fromkeys((decode, memory, io, events)))
-        return cls(decode=decode, memory=memory, io=io, clock=clock, events=events)
+        lanes = cls(decode=decode, memory=memory, io=io, clock=clock, events=events)
+        lanes.rest = rest
+        return lanes
 
     @classmethod
     def on(cls, scheduler: abc.SchedulerBase) -> Lanes:

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
 
+from ..native import NativeDeltaWrite, NativeEncoder, NativeUnavailable
 from .decode import DecodeBatch
 from .memory import MemoryVersion
 
@@ -23,12 +25,26 @@ if TYPE_CHECKING:
 
 class HostEngine:
     """``DecodeBatch`` and memory updates one by one: a replay is bitwise the same, whatever was
-    updated beside it."""
+    updated beside it.
+
+    Args:
+        native: by compiled code what can be (``rxtmodel.native``); else by PyTorch.
+    """
 
     thread_safe = False
 
-    def __init__(self, model: ReactiveTransformer, max_rows: int, max_len: int) -> None:
-        self.model, self.batch = model, DecodeBatch(model, max_rows, max_len)
+    def __init__(
+        self, model: ReactiveTransformer, max_rows: int, max_len: int, *, native: bool = True
+    ) -> None:
+        self.model = model
+        self.batch = DecodeBatch(model, max_rows, max_len, native=native)
+        self._encoder: NativeEncoder | None = None
+        self._write: NativeDeltaWrite | None = None
+        if native:
+            with suppress(NativeUnavailable):
+                self._encoder = NativeEncoder(model)
+            with suppress(NativeUnavailable):
+                self._write = NativeDeltaWrite(model)
         self.step, self.remove, self.room = self.batch.step, self.batch.remove, self.batch.room
 
     def add_all(self, queries: Sequence[tuple[Sequence[int], MemoryVersion, Sampler]]) -> list[Row]:
@@ -46,6 +62,8 @@ class HostEngine:
     @torch.inference_mode()
     def encode(self, interactions: Sequence[Sequence[int]]) -> list[Tensor]:
         """Each interaction's ids, encoded, [L, 1, T, D]."""
+        if self._encoder is not None:
+            return [self._encoder.encode(ids) for ids in interactions]
         device = self.model.embedding.weight.device
         return [self.model.encode(torch.tensor([ids], device=device)) for ids in interactions]
 
@@ -55,6 +73,11 @@ class HostEngine:
     ) -> list[MemoryVersion]:
         """The next version of each memory. The given ones stay as they are."""
         return [
-            MemoryVersion(self.model.attend(memory.tensor[:, None], part)[:, 0].contiguous())
+            MemoryVersion(self._next(memory.tensor, part))
             for memory, part in zip(memories, encoded, strict=True)
         ]
+
+    def _next(self, memory_LSD: Tensor, encoded_L1TD: Tensor) -> Tensor:
+        if self._write is not None:
+            return self._write.fold(memory_LSD, encoded_L1TD[:, 0])
+        return self.model.attend(memory_LSD[:, None], encoded_L1TD)[:, 0].contiguous()

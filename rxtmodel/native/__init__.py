@@ -7,6 +7,7 @@ models that ``support.why_not`` names, PyTorch decodes. ``RXT_NATIVE=0`` has it 
 """
 
 from .decoder import NativeDecoder
+from .encoder import NativeDeltaWrite, NativeEncoder
 from .library import NativeUnavailable
 
-__all__ = ["NativeDecoder", "NativeUnavailable"]
+__all__ = ["NativeDecoder", "NativeDeltaWrite", "NativeEncoder", "NativeUnavailable"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from . import library, structs
-from .describe import describe_layer, describe_model
+from .describe import describe_head, describe_layer, describe_stack
 from .library import NativeUnavailable
 from .structs import LANES, Kept
 from .support import why_not
@@ -61,7 +61,11 @@ class NativeDecoder:
         no_bias = head is None or head.bias is None
         self._plain = torch.zeros_like(banned) if no_bias else head.bias.detach()
         self._banned, self._bias = banned, banned + self._plain
-        self._decoder = describe_model(self._keep, model, self._layers, cache.max_len, self._bias)
+        rope = None if model.config.nope else model.rope
+        self._decoder = describe_stack(
+            self._keep, model.config, self._layers, model.embedding.weight, rope, cache.max_len
+        )
+        describe_head(self._keep, self._decoder, model, self._bias)
         self.int8 = self._keep.shortened
         """Whether some weights are those of eight bits."""
         self._logits = torch.zeros(cache.max_rows, width)

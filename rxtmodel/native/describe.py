@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..attention import Attention
+    from ..config import StackConfig
     from ..model import ReactiveTransformer
     from .structs import Kept
 
@@ -54,36 +55,49 @@ def describe_layer(
     out.read_out = keep.product(result.weight, result.int8)
 
 
-def describe_model(
+def describe_stack(
     keep: Kept,
-    model: ReactiveTransformer,
+    config: StackConfig,
     layers: ctypes.Array[structs.Layer],
+    embedding_VD: Tensor,
+    rope: Tensor | None,
     max_len: int,
-    bias: Tensor,
 ) -> structs.Decoder:
-    """What is the same for all layers, and the head; ``bias`` [V] is added to all logits."""
-    config, weight, head = model.config, model.embedding.weight, model.head
+    """What is the same for all layers of a stack. It has no head yet."""
     products = [getattr(layer, name) for layer in layers for name in structs.PRODUCTS]
     widest = max(max(product.inputs, product.outputs) for product in products)
-    rope = None if config.nope else model.rope.contiguous()
-    own_head = (weight, model.embedding_int8) if head is None else (head.weight, head.int8)
     return structs.Decoder(
         layers=ctypes.addressof(layers),
-        embedding=keep(weight.detach().contiguous()),
-        final_norm=None if model.final_norm is None else keep(model.final_norm.weight),
-        cos=None if rope is None else keep(rope[0]),
-        sin=None if rope is None else keep(rope[1]),
-        bias=keep(bias),
-        head=keep.product(*own_head),
+        embedding=keep(embedding_VD.detach().contiguous()),
+        cos=None if rope is None else keep(rope[0].contiguous()),
+        sin=None if rope is None else keep(rope[1].contiguous()),
         num_layers=len(layers),
-        dim=config.embed_dim,
+        dim=embedding_VD.shape[1],
         heads=config.attention.num_query_heads,
         kv_heads=config.attention.num_kv_heads,
         head_dim=config.head_dim,
         max_len=max_len,
         width=-(-widest // LANES) * LANES,
-        eps=torch.finfo(torch.float32).eps if config.norm_eps is None else config.norm_eps,
+        eps=epsilon(config.norm_eps),
     )
+
+
+def describe_head(
+    keep: Kept, out: structs.Decoder, model: ReactiveTransformer, bias: Tensor
+) -> None:
+    """From hidden states to logits, to which ``bias`` [V] is added."""
+    head, norm = model.head, model.final_norm
+    weights = (
+        (model.embedding.weight, model.embedding_int8) if head is None else (head.weight, head.int8)
+    )
+    out.final_norm = None if norm is None else keep(norm.weight)
+    out.head = keep.product(*weights)
+    out.bias = keep(bias)
+
+
+def epsilon(eps: float | None) -> float:
+    """Of a norm in float32."""
+    return torch.finfo(torch.float32).eps if eps is None else eps
 
 
 def _joined(attention: Attention) -> tuple[Tensor, Int8 | None]:

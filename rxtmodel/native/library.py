@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-_SOURCES = ("vector.h", "products.h", "decoder.c")
+_SOURCES = ("decoder.c", "encoder.c", "delta.c")
+_HEADERS = ("vector.h", "products.h", "layers.h")
 _FLAGS = (
     "-O3",
     "-march=native",
@@ -25,6 +27,16 @@ _FLAGS = (
     "-shared",
 )
 _SECONDS = 120
+_POINTER, _NUMBER, _SIZE = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "rxt_scratch": (_SIZE, [_POINTER, _NUMBER]),
+    "rxt_forward": (None, [*[_POINTER] * 4, _NUMBER, _NUMBER, _SIZE, *[_POINTER] * 3]),
+    "rxt_encode_scratch": (_SIZE, [_POINTER, _NUMBER]),
+    "rxt_encode": (None, [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]),
+    "rxt_fold_scratch": (_SIZE, [_POINTER, _NUMBER]),
+    "rxt_fold": (None, [*[_POINTER] * 3, _NUMBER, _POINTER, _POINTER]),
+    "rxt_sizes": (None, [_POINTER]),
+}
 
 
 class NativeUnavailable(RuntimeError):
@@ -47,13 +59,9 @@ def load() -> ctypes.CDLL:
         library = ctypes.CDLL(str(file))
     except OSError as exc:
         raise NativeUnavailable(f"compiled decoding: {exc}") from exc
-    pointer, number = ctypes.c_void_p, ctypes.c_int32
-    library.rxt_scratch.argtypes = [pointer, number]
-    library.rxt_scratch.restype = ctypes.c_int64
-    library.rxt_forward.argtypes = [
-        *[pointer] * 4, number, number, ctypes.c_int64, *[pointer] * 3
-    ]  # fmt: skip
-    library.rxt_forward.restype = None
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
     return library
 
 
@@ -85,7 +93,7 @@ def _cache_folder() -> Path:
 def _digest(compiler: list[str]) -> str:
     """Of all that the result depends on; a home folder may be shared by different processors."""
     parts = [" ".join((*compiler, *_FLAGS)).encode(), platform.machine().encode(), _processor()]
-    parts += [(Path(__file__).parent / name).read_bytes() for name in _SOURCES]
+    parts += [(Path(__file__).parent / name).read_bytes() for name in (*_HEADERS, *_SOURCES)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 
 
@@ -99,10 +107,10 @@ def _processor() -> bytes:
 
 
 def _compile(compiler: list[str], file: Path) -> None:
-    source = Path(__file__).parent / "decoder.c"
+    sources = [str(Path(__file__).parent / name) for name in _SOURCES]
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         made = Path(folder) / file.name
-        command = [*compiler, *_FLAGS, "-o", str(made), str(source), "-lm"]
+        command = [*compiler, *_FLAGS, "-o", str(made), *sources, "-lm"]
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
         except subprocess.CalledProcessError as exc:

@@ -111,7 +111,7 @@ INLINE void multiply_as(const int int8, const product *w, const float *x, float 
 
 /* out [rows, outputs up to a multiple of 16] = or += x [rows, inputs] times the weights.
  * ``turned`` has room for x. */
-static void multiply(const product *w, const float *x, size_t x_stride, float *out,
+static inline void multiply(const product *w, const float *x, size_t x_stride, float *out,
                      size_t out_stride, int rows, int add, float *turned)
 {
     if (rows > 1) {

@@ -1,4 +1,4 @@
-"""The structures of decoder.c, and weights as it wants them."""
+"""The structures of the C files, and weights as they want them."""
 
 # Shape suffixes: O outputs, I inputs, P panels of 16 outputs.
 
@@ -51,6 +51,25 @@ class Decoder(ctypes.Structure):
         ("head", Product),
         *((n, c_int32) for n in ("num_layers", "dim", "heads", "kv_heads", "head_dim")),
         *((n, c_int32) for n in ("max_len", "width")),
+        ("eps", c_float),
+    ]
+
+
+class WriteLayer(ctypes.Structure):
+    """``write_layer``."""
+
+    _fields_: ClassVar = [
+        *((name, c_void_p) for name in ("norm", "strength_bias")),
+        *((name, Product) for name in ("k", "v", "strength")),
+    ]
+
+
+class DeltaWrite(ctypes.Structure):
+    """``delta_write``."""
+
+    _fields_: ClassVar = [
+        ("layers", c_void_p),
+        *((name, c_int32) for name in ("num_layers", "dim", "heads", "slots", "width")),
         ("eps", c_float),
     ]
 

@@ -1,4 +1,4 @@
-"""Which models ``NativeDecoder`` can run."""
+"""Which models the C files can run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..feed_forward import FeedForward
-from ..memory import DeltaRead, MemoryCrossAttention
+from ..memory import DeltaRead, DeltaWrite, MemoryCrossAttention
 from .structs import LANES
 
 if TYPE_CHECKING:
@@ -16,27 +16,54 @@ if TYPE_CHECKING:
     from ..model import ReactiveTransformer
 
 _LARGEST = 64 << 20
-"""Bytes of the decoder's weights. Larger ones come from main memory, where PyTorch, on all threads,
+"""Bytes of a stack's weights. Larger ones come from main memory, where PyTorch, on all threads,
 is as quick; and they lie in memory twice."""
 
 
 def why_not(model: ReactiveTransformer) -> str | None:
     """Why ``NativeDecoder`` cannot run this model; None when it can."""
-    config, weight = model.config, model.embedding.weight
-    if not weight.is_cpu or weight.dtype != torch.float32:
-        return f"weights are {weight.dtype} on {weight.device}, not float32 on a CPU"
-    decoder = [model.embedding, *model.causal_layers(), model.head]
-    weights = [w for part in decoder if part is not None for w in part.parameters()]
-    if any(w.requires_grad for w in weights):
-        return "weights may still be trained"
-    if (size := sum(w.nbytes for w in weights)) > _LARGEST:
-        return f"the decoder has {size:,} bytes of weights, more than {_LARGEST:,}"
-    if config.embed_dim % LANES:
-        return f"the model is {config.embed_dim} wide, which is no multiple of {LANES}"
+    parts = [model.embedding, *model.causal_layers(), *([model.head] if model.head else [])]
+    if reason := _unlike_all(model, "decoder", parts):
+        return reason
     if _other_norm(model.final_norm):
         return "the last norm is not RMSNorm"
     reasons = (reason for layer in model.causal_layers() if (reason := _unlike(layer)))
     return next(reasons, None)
+
+
+def why_not_encode(model: ReactiveTransformer) -> str | None:
+    """Why ``NativeEncoder`` cannot; None when it can."""
+    parts = [model.encoder_embedding or model.embedding, *model.encoder]
+    if reason := _unlike_all(model, "encoder", parts):
+        return reason
+    reasons = (reason for layer in model.encoder if (reason := _unlike(layer)))
+    return next(reasons, None)
+
+
+def why_not_fold(model: ReactiveTransformer) -> str | None:
+    """Why ``NativeDeltaWrite`` cannot; None when it can."""
+    write = model.memory_write
+    if not isinstance(write, DeltaWrite):
+        return "memory is not written by the delta rule"
+    if reason := _unlike_all(model, "memory attention", [write]):
+        return reason
+    slots, width = model.config.memory.num_slots, model.config.embed_dim // write.num_heads
+    return _unlike_memory(slots, width)
+
+
+def _unlike_all(model: ReactiveTransformer, name: str, parts: list[nn.Module]) -> str | None:
+    """Why no layer of these can be run."""
+    weights = [weight for part in parts for weight in part.parameters()]
+    first = weights[0]
+    if any(not weight.is_cpu or weight.dtype != torch.float32 for weight in weights):
+        return f"weights are {first.dtype} on {first.device}, not float32 on a CPU"
+    if any(weight.requires_grad for weight in weights):
+        return "weights may still be trained"
+    if (size := sum(weight.nbytes for weight in weights)) > _LARGEST:
+        return f"the {name} has {size:,} bytes of weights, more than {_LARGEST:,}"
+    if model.config.embed_dim % LANES:
+        return f"the model is {model.config.embed_dim} wide, which is no multiple of {LANES}"
+    return None
 
 
 def _unlike(layer: nn.Module) -> str | None:
@@ -55,11 +82,17 @@ def _unlike(layer: nn.Module) -> str | None:
     if isinstance(read, MemoryCrossAttention):
         return _unlike_attention(layer.attention) or _unlike_attention(read.attention)
     if isinstance(read, DeltaRead):
-        slots = read.q_proj.out_features // read.num_heads
-        width = read.out_proj.in_features // read.num_heads
-        if slots % LANES or width % LANES:
-            return f"memory heads of {slots} slots, {width} wide, are no multiples of {LANES}"
+        heads = read.num_heads
+        own = _unlike_memory(read.q_proj.out_features // heads, read.out_proj.in_features // heads)
+        if own:
+            return own
     return _unlike_attention(layer.attention)
+
+
+def _unlike_memory(slots: int, width: int) -> str | None:
+    if slots % LANES or width % LANES:
+        return f"memory heads of {slots} slots, {width} wide, are no multiples of {LANES}"
+    return None
 
 
 def _unlike_attention(attention: Attention) -> str | None:

@@ -29,8 +29,9 @@ GROUPED = AttentionConfig(num_query_heads=4, num_kv_heads=2)
 def wide_model(variant: str = "delta", **settings: Any) -> ReactiveTransformer:
     """The least widths that the C files take."""
     memory = {"num_slots": 16, "num_heads": 2, **settings.pop("memory", {})}
-    widths = {"embed_dim": 32, "head_dim": 16, "ff_dim": 48, "max_seq_len": MAX_LEN}
-    model = tiny_model(variant, memory=memory, **{**widths, **settings})
+    widths = {"embed_dim": 32, "head_dim": 16, "ff_dim": 48, "encoder_ff_dim": 48}
+    settings = {**widths, "max_seq_len": MAX_LEN, **settings}
+    model = tiny_model(variant, memory=memory, **settings)
     return arrange(model.requires_grad_(False))
 
 

@@ -68,8 +68,7 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(fresh: Path) -> None:
 
 
 def test_the_structures_are_those_of_the_c_files() -> None:
-    sizes = (ctypes.c_int32 * 3)()
+    sizes = (ctypes.c_int32 * 5)()
     library.load().rxt_sizes(sizes)
-    assert list(sizes) == [
-        ctypes.sizeof(s) for s in (structs.Product, structs.Layer, structs.Decoder)
-    ]
+    mirrors = "Product", "Layer", "Decoder", "WriteLayer", "DeltaWrite"
+    assert list(sizes) == [ctypes.sizeof(getattr(structs, name)) for name in mirrors]

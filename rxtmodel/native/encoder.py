@@ -1,0 +1,108 @@
+"""Encoding finished interactions, and folding them into memories of the delta rule, in C."""
+
+# Shape suffixes: L layers, T tokens, S slots, D model width.
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import torch
+
+from . import library, structs
+from .describe import describe_layer, describe_stack, epsilon
+from .library import NativeUnavailable
+from .structs import LANES, Kept
+from .support import why_not_encode, why_not_fold
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from ..memory import DeltaWrite
+    from ..model import ReactiveTransformer
+
+
+class NativeEncoder:
+    """``ReactiveTransformer.encode`` of one interaction.
+
+    Weights are copied in an order of their own, and must not change after. Not for two threads at
+    once. Raises NativeUnavailable, as ``NativeDecoder``.
+    """
+
+    def __init__(self, model: ReactiveTransformer) -> None:
+        if reason := why_not_encode(model):
+            raise NativeUnavailable(reason)
+        self._library, self._keep = library.load(), Kept(int8=False)
+        config, stack = model.config, model.config.encoder_stack
+        self._vocab_size, self._longest = config.vocab_size, config.max_seq_len
+        shape = (stack.attention.num_kv_heads, self._longest, stack.head_dim)
+        kv = torch.zeros(shape), torch.zeros(shape)
+        self._layers = (structs.Layer * len(model.encoder))()
+        for out, layer in zip(self._layers, model.encoder, strict=True):
+            describe_layer(self._keep, out, layer, kv)
+        table = model.rope if model.encoder_rope is None else model.encoder_rope
+        embedding = model.encoder_embedding or model.embedding
+        self._stack = describe_stack(
+            self._keep, stack, self._layers, embedding.weight, None if stack.nope else table,
+            self._longest,
+        )  # fmt: skip
+
+    def encode(self, ids: Sequence[int]) -> Tensor:
+        """Every layer's output, [L, 1, T, D]. IndexError for ids of no token, or too many."""
+        count = len(ids)
+        if not 1 <= count <= self._longest:
+            raise IndexError(f"an interaction has 1 to {self._longest} tokens, got {count}")
+        if min(ids) < 0 or max(ids) >= self._vocab_size:
+            raise IndexError(f"ids must be those of {self._vocab_size} tokens, got {list(ids)}")
+        stack = ctypes.byref(self._stack)
+        scratch = torch.zeros(self._library.rxt_encode_scratch(stack, count))
+        out_LTD = torch.empty(len(self._layers), count, self._stack.dim)
+        self._library.rxt_encode(
+            stack, (ctypes.c_int32 * count)(*ids), count, scratch.data_ptr(), out_LTD.data_ptr()
+        )
+        return out_LTD[:, None]
+
+
+class NativeDeltaWrite:
+    """``DeltaWrite`` of one interaction into one memory. As ``NativeEncoder`` otherwise."""
+
+    def __init__(self, model: ReactiveTransformer) -> None:
+        if reason := why_not_fold(model):
+            raise NativeUnavailable(reason)
+        self._library, self._keep = library.load(), Kept(int8=False)
+        write: DeltaWrite = model.memory_write
+        config, keep, heads = model.config, self._keep, write.num_heads
+        self._layers = (structs.WriteLayer * config.num_layers)()
+        for i, out in enumerate(self._layers):
+            out.norm = keep(write.input_norm.weight[i].contiguous())
+            out.k = keep.product(write.k_proj.weight[i].T)
+            out.v = keep.product(write.v_proj.weight[i].T)
+            out.strength = keep.product(write.strength.weight[i].T)
+            bias = torch.zeros(-(-heads // LANES) * LANES)
+            bias[:heads] = write.strength.bias[i]
+            out.strength_bias = keep(bias)
+        slots = config.memory.num_slots
+        self._write = structs.DeltaWrite(
+            layers=ctypes.addressof(self._layers),
+            num_layers=config.num_layers,
+            dim=config.embed_dim,
+            heads=heads,
+            slots=slots,
+            width=heads * slots,
+            eps=epsilon(config.norm_eps),
+        )
+
+    def fold(self, memory_LSD: Tensor, encoded_LTD: Tensor) -> Tensor:
+        """The next value, [L, S, D] float32; the given one stays as it is."""
+        count = encoded_LTD.shape[1]
+        memory_LSD, encoded_LTD = memory_LSD.contiguous(), encoded_LTD.contiguous()
+        out_LSD = torch.empty_like(memory_LSD)
+        write = ctypes.byref(self._write)
+        scratch = torch.zeros(self._library.rxt_fold_scratch(write, count))
+        self._library.rxt_fold(
+            write, memory_LSD.data_ptr(), encoded_LTD.data_ptr(), count, scratch.data_ptr(),
+            out_LSD.data_ptr(),
+        )  # fmt: skip
+        return out_LSD
