@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rxstream.errors import QueryRejected, SnapshotIncompatible
-from rxstream.model import CompletedInteraction, DecodeRequest, TokenDraft
 from rxtmodel.checkpoint import dump_memory, load_memory, weights_fingerprint
 from rxtmodel.checkpoint import load_model as read_model
 from rxtmodel.engine import Engine, MemoryVersion, open_engine
 from rxtmodel.errors import CheckpointError
 from rxtmodel.layout import arrange, quantise
 from rxtmodel.sampler import Sampler, SamplerConfig
-from rxtmodel.stops import StopStrings
-from rxtmodel.template import EOS, SPECIAL_TOKENS, interaction_ids, query_ids
+from rxtmodel.template import section_at_start
 
-from .tokenizer import IncrementalDetokenizer, Tokenizer
+from .answer_parts import Parts, interaction_ids
+from .tokenizer import FILE_NAME, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rxstream.model import FinishReason
+    from rxstream.model import Channel, CompletedInteraction, DecodeRequest, Thinking, TokenDraft
     from rxtmodel.model import ReactiveTransformer
 
 MODELS = Path(__file__).parent / "models"
 DEFAULT_MODEL = "recall"
+_BEYOND_OTHERS = 1e3
+"""Added to a logit: larger than logits are, small enough for float32 to tell two of them apart."""
 
 
 class ModelError(Exception):
@@ -42,8 +43,7 @@ class Decoding:
     row: Any
     left: int
     """Tokens that may still be drawn."""
-    detokenizer: IncrementalDetokenizer
-    stops: StopStrings
+    parts: Parts
 
 
 class RxtAdapter:
@@ -73,6 +73,12 @@ class RxtAdapter:
         self.max_query_tokens = max_query_tokens or length // 2
         weights = weights_fingerprint(model) if fingerprint is None else fingerprint
         self.fingerprint = f"{weights[:32]}-{tokenizer.fingerprint[:16]}"
+        config = model.config
+        parts: list[Channel] = ["answer"]
+        parts += ["thinking"] if config.thinks else []
+        parts += ["tool_call"] if config.calls_tools else []
+        self.channels = frozenset(parts)
+        """What the model was trained to say; the runtime rejects queries that ask for more."""
         self._engine: Engine = open_engine(model, max_batch, length)
         self.thread_safe = self._engine.thread_safe
         self._initial = MemoryVersion(model.initial_memory()[:, 0].detach().contiguous())
@@ -97,22 +103,58 @@ class RxtAdapter:
 
     def start(self, requests: Sequence[DecodeRequest[MemoryVersion]]) -> list[Decoding]:
         """Prefill each query against its memory."""
-        samplers = [self._sampler(request) for request in requests]
-        stops = [StopStrings(request.sampling.stop) for request in requests]
+        thinking = self._chosen(requests)
         queries = [
-            (ids, request.memory, sampler)
-            for request, (ids, sampler) in zip(requests, samplers, strict=True)
+            self._query(request, mode) for request, mode in zip(requests, thinking, strict=True)
+        ]
+        parts = [
+            Parts(self.tokenizer, section_at_start(mode), request.tools, request.sampling.stop)
+            for request, mode in zip(requests, thinking, strict=True)
         ]
         decodings = []
-        for request, row, stop in zip(requests, self._engine.add_all(queries), stops, strict=True):
+        for request, row, part in zip(requests, self._engine.add_all(queries), parts, strict=True):
             left = min(request.sampling.max_tokens, self._engine.room(row))
-            decodings.append(Decoding(row, left, IncrementalDetokenizer(self.tokenizer), stop))
+            decodings.append(Decoding(row, left, part))
         return decodings
 
-    def _sampler(self, request: DecodeRequest[MemoryVersion]) -> tuple[list[int], Sampler]:
-        """The query's ids, and what draws the answer."""
-        sampling = request.sampling
-        ids = query_ids(self.tokenizer.encode(request.query))
+    def _chosen(self, requests: Sequence[DecodeRequest[MemoryVersion]]) -> list[Thinking]:
+        """How each query is answered: where that is left to the model, it draws its first token
+        from ``[A]`` and ``[T]``, which then belongs to the prompt."""
+        thinking: list[Thinking] = [request.thinking for request in requests]
+        open_ones = [place for place, mode in enumerate(thinking) if mode == "auto"]
+        if not open_ones:
+            return thinking
+        tokens = self.tokenizer.tokens
+        both = tokens.allowed("query")
+        only = SamplerConfig(allowed=both, logit_bias=dict.fromkeys(both, _BEYOND_OTHERS))
+        rows = self._engine.add_all(
+            [self._prompt(requests[place], "auto") + (Sampler(only, 0),) for place in open_ones]
+        )
+        try:
+            drawn = self._engine.step(rows)
+        finally:
+            for row in rows:
+                self._engine.remove(row)
+        for place, token in zip(open_ones, drawn, strict=True):
+            thinking[place] = "extended" if token == tokens.think else "fast"
+        return thinking
+
+    def _prompt(
+        self, request: DecodeRequest[MemoryVersion], thinking: Thinking
+    ) -> tuple[list[int], MemoryVersion]:
+        ids = self.tokenizer.tokens.query_ids(
+            self.tokenizer.encode(request.query), thinking=thinking, tool_result=request.tool_result
+        )
+        return ids, request.memory
+
+    def _query(
+        self, request: DecodeRequest[MemoryVersion], thinking: Thinking
+    ) -> tuple[list[int], MemoryVersion, Sampler]:
+        """The query's ids, the memory, and what draws the answer."""
+        sampling, tokens = request.sampling, self.tokenizer.tokens
+        ids, memory = self._prompt(request, thinking)
+        marks = (tokens.answer if thinking == "extended" else None,
+                 tokens.tool_call if request.tools else None)  # fmt: skip
         config = SamplerConfig(
             temperature=sampling.temperature,
             top_k=sampling.top_k,
@@ -120,10 +162,12 @@ class RxtAdapter:
             min_p=sampling.min_p,
             repetition_penalty=sampling.repetition_penalty,
             logit_bias=sampling.logit_bias,
+            allowed=tuple(mark for mark in marks if mark is not None),
         )
         config.check_vocabulary(self.model.config.vocab_size)
-        said = [token for token in ids if token >= len(SPECIAL_TOKENS)]
-        return ids, Sampler(config, sampling.seed, seen=said)
+        special = tokens.special()
+        said = [token for token in ids if token not in special]
+        return ids, memory, Sampler(config, sampling.seed, seen=said)
 
     def step(self, decodings: Sequence[Decoding]) -> list[TokenDraft]:
         """One token for each decoding."""
@@ -132,20 +176,7 @@ class RxtAdapter:
 
     def _draft(self, decoding: Decoding, token: int) -> TokenDraft:
         decoding.left -= 1
-        ended: FinishReason | None = "length" if decoding.left == 0 else None
-        text = ""
-        if token == EOS:
-            ended = "eos"
-        else:
-            text = decoding.detokenizer.push(token)
-        if ended is not None:
-            text += decoding.detokenizer.finish()
-        text = decoding.stops.push(text)
-        if decoding.stops.found is not None:
-            ended = "stop_sequence"
-        elif ended is not None:
-            text += decoding.stops.finish()
-        return TokenDraft(id=token, text=text, finish=ended)
+        return decoding.parts.push(token, last=decoding.left == 0)
 
     def finish(self, decoding: Decoding) -> None:
         """Free the decoding's row."""
@@ -155,22 +186,8 @@ class RxtAdapter:
         """Each interaction, encoded. On a CPU each on its own: a replay is bitwise the same
         whatever was encoded beside it."""
         length = self.model.config.max_seq_len
-        ids = [
-            interaction_ids(self.tokenizer.encode(done.query), self._answer_ids(done))[:length]
-            for done in interactions
-        ]
+        ids = [interaction_ids(self.tokenizer, done)[:length] for done in interactions]
         return list(self._engine.encode(ids))
-
-    def _answer_ids(self, done: CompletedInteraction) -> list[int]:
-        """What was generated, as far as it was said: not the string that stopped it."""
-        ids = [token for token in done.token_ids if token != EOS]
-        if not ids:
-            return self.tokenizer.encode(done.answer)
-        if len(self.tokenizer.decode(ids)) <= len(done.answer):
-            return ids
-        while ids and not done.answer.startswith(self.tokenizer.decode(ids)):
-            ids.pop()
-        return ids + self.tokenizer.encode(done.answer[len(self.tokenizer.decode(ids)) :])
 
     def attend(
         self, memories: Sequence[MemoryVersion], encoded: Sequence[Any]
@@ -220,13 +237,23 @@ def load_model(
             f"no model {name_or_folder!r}: neither a folder nor a bundled model "
             f"({', '.join(bundled) or 'none'})"
         )
+    if not (folder / FILE_NAME).is_file():
+        raise ModelError(
+            f"{folder} holds no {FILE_NAME}; put the one there that the model was trained with"
+        )
     try:
         model = read_model(folder, device=device)
         fingerprint = weights_fingerprint(model)
         model = arrange(model.to(dtype))
         if int8:
             quantise(model)
-        tokenizer = Tokenizer.load(folder)
+        size = model.config.vocab_size
+        tokenizer = Tokenizer.load(folder, model.config.tokens, size=size)
     except (CheckpointError, OSError, ValueError) as error:
         raise ModelError(str(error)) from error
+    if tokenizer.largest_id >= size:
+        raise ModelError(
+            f"{folder / FILE_NAME} has ids up to {tokenizer.largest_id}, the model's vocabulary "
+            f"has {size}: they are not of one model"
+        )
     return RxtAdapter(model, tokenizer, max_batch=max_batch, fingerprint=fingerprint)

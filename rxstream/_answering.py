@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ._engine import Engine
     from ._memorize import Memorizer
     from ._tenants import Tenant
-    from .model import TokenDraft
+    from .model import Channel, TokenDraft
 
 
 class Answering(Frame):
@@ -75,7 +75,12 @@ class Answering(Frame):
             self.emit(turn, started, urgent=False)  # the first token mostly comes right after
             self._arm(turn)
             return DecodeRequest(
-                query=turn.channel.label + turn.query, memory=memory.value, sampling=turn.sampling
+                query=turn.channel.label + turn.query,
+                memory=memory.value,
+                sampling=turn.sampling,
+                thinking=turn.thinking,
+                tools=turn.tools,
+                tool_result=turn.tool_result,
             )
 
     def give(self, turn: Turn, given: CompletedInteraction) -> None:
@@ -85,6 +90,11 @@ class Answering(Frame):
         with self:
             if turn.phase is Phase.STARTED:
                 turn.texts, turn.ids = [given.answer], list(given.token_ids)
+                turn.other = {
+                    "thinking": ([given.thinking], list(given.thinking_ids)),
+                    "tool_call": ([given.tool_call], list(given.tool_call_ids)),
+                }
+                turn.tool_result = given.tool_result
                 self._answered(turn, "eos")
 
     def advance(self, turn: Turn, draft: TokenDraft) -> bool:
@@ -110,6 +120,11 @@ class Answering(Frame):
                     turn.texts.append(draft.text)
                     if finish != "eos":
                         turn.ids.append(draft.id)
+                else:
+                    texts, ids = turn.other.setdefault(draft.channel, ([], []))
+                    texts.append(draft.text)
+                    if finish != "eos":
+                        ids.append(draft.id)
                 self.emit(turn, token, urgent=index == 0)
                 if turn.timed:
                     turn.last_token_at = self.engine.now()
@@ -149,6 +164,8 @@ class Answering(Frame):
         turn.answered_at = self.engine.now()
         turn.phase = Phase.ANSWERED
         text, ids = "".join(turn.texts), tuple(turn.ids)
+        thinking, thinking_ids = _part(turn, "thinking")
+        tool_call, tool_call_ids = _part(turn, "tool_call")
         turn.answer = answer = Answer(
             text=text,
             token_ids=ids,
@@ -160,20 +177,31 @@ class Answering(Frame):
             interaction=turn.id,
             conversation=turn.channel.name,
             read_version=turn.read_version,
+            thinking=thinking,
+            tool_call=tool_call,
         )
         turn.completed = CompletedInteraction(
-            query=turn.channel.label + turn.query, answer=text, token_ids=ids
+            query=turn.channel.label + turn.query,
+            answer=text,
+            token_ids=ids,
+            thinking=thinking,
+            thinking_ids=thinking_ids,
+            tool_call=tool_call,
+            tool_call_ids=tool_call_ids,
+            tool_result=turn.tool_result,
         )
-        turn.texts, turn.ids = [], []
+        turn.texts, turn.ids, turn.other = [], [], {}
         event = AnswerCompleted(
             **self.head(turn),
             text=text,
             token_ids=ids,
             finish_reason=answer.finish_reason,
             usage=answer.usage,
+            thinking=thinking,
+            tool_call=tool_call,
         )
         self.emit(turn, event)
-        if turn.channel.read_only or not turn.remember or not text:
+        if turn.channel.read_only or not turn.remember or not answer.says_something:
             forgetful = turn.channel.read_only or not turn.remember
             reason = "read_only" if forgetful else "empty"
             self.emit(turn, MemorySkipped(**self.head(turn), reason=reason))
@@ -278,6 +306,11 @@ class Answering(Frame):
                 self.after(self.engine.kick)
             else:
                 self._fail(turn, error, "timeout")
+
+
+def _part(turn: Turn, channel: Channel) -> tuple[str, tuple[int, ...]]:
+    texts, ids = turn.other.get(channel, ((), ()))
+    return "".join(texts), tuple(ids)
 
 
 def _located(error: Exception, turn: Turn) -> Exception:

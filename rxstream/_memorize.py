@@ -104,7 +104,7 @@ class Memorizer:
 
     def record_only(self, turn: Turn) -> None:
         """The answer goes on record, but not into memory."""
-        if turn.answer is not None and turn.answer.text:
+        if turn.answer is not None and turn.answer.says_something:
             self.machine.after(partial(self.engine.on_io, partial(self._append, turn, False)))
         else:
             self._answer(turn)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .events import Answer, Event
     from .lanes import Timer
     from .log import EventLog
-    from .model import CompletedInteraction, Sampling
+    from .model import Channel as Part
+    from .model import CompletedInteraction, Sampling, Thinking
 
 Detach = Literal["cancel", "keep"]
 
@@ -99,6 +100,7 @@ class Turn:
         "log",
         "log_error",
         "machine",
+        "other",
         "parked",
         "phase",
         "promise",
@@ -111,10 +113,13 @@ class Turn:
         "site",
         "started_at",
         "texts",
+        "thinking",
         "ticket",
         "timed",
         "timeouts",
         "timer",
+        "tool_result",
+        "tools",
         "tries",
         "value",
     )
@@ -132,6 +137,9 @@ class Turn:
         detach: Detach,
         remember: bool,
         given: CompletedInteraction | None,
+        thinking: Thinking,
+        tools: bool,
+        tool_result: bool,
         context: contextvars.Context,
         may_wait: Callable[[], None],
         asked_at: float,
@@ -142,6 +150,8 @@ class Turn:
         self.timeouts, self.detach, self.context = timeouts, detach, context
         self.timed = timeouts is not NO_TIMEOUTS
         self.remember, self.given, self.site = remember, given, site
+        self.thinking: Thinking = thinking
+        self.tools, self.tool_result = tools, tool_result
         self.log: EventLog[Event]
         self.promise: Pending[Answer] = Pending(may_wait)
         self.phase = Phase.QUEUED
@@ -155,6 +165,8 @@ class Turn:
         self.index = 0
         self.ids: list[int] = []
         self.texts: list[str] = []
+        self.other: dict[Part, tuple[list[str], list[int]]] = {}
+        """Texts and ids of what is generated beside the answer."""
         self.answer: Answer | None = None
         self.completed: CompletedInteraction | None = None
         self.read_version = self.base_version = 0
@@ -182,7 +194,11 @@ class Turn:
     @property
     def size(self) -> int:
         """How much work its next step is, for the scheduling policy."""
-        return PIECE + len(self.query) + (len(self.answer.text) if self.answer is not None else 0)
+        answer = self.answer
+        if answer is None:
+            return PIECE + len(self.query)
+        said = len(answer.text) + len(answer.thinking) + len(answer.tool_call)
+        return PIECE + len(self.query) + said
 
     @property
     def inherited(self) -> bool:

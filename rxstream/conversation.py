@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextvars
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from . import _debug
 from ._checks import check_text, check_type
 from ._turn import NO_TIMEOUTS, Timeouts, Turn
 from .errors import QueryRejected
 from .interaction import Interaction
-from .model import CompletedInteraction, Sampling
+from .model import CompletedInteraction, Sampling, Thinking
 from .stream import EventStream
 
 if TYPE_CHECKING:
@@ -87,6 +87,9 @@ class Conversation:
         detach: Detach = "cancel",
         remember: bool = True,
         raise_on_reject: bool = True,
+        thinking: Thinking = "fast",
+        tools: bool = False,
+        tool_result: bool = False,
     ) -> Interaction:
         """Ask; returns at once, and the interaction runs whether or not anybody listens.
 
@@ -95,9 +98,15 @@ class Conversation:
         when the last listener goes before the answer is complete. ``remember=False`` answers from
         memory and leaves it as it is.
 
+        ``thinking``: answer at once (``fast``), think first (``extended``), or as the model chooses
+        (``auto``). ``tools`` lets the answer end with a tool call; what the tool returned is then
+        asked with ``tool_result=True``. What is thought and called has channels of its own
+        (``Token.channel``), stands apart in the answer, and is remembered with it.
+
         Raises QueryRejected (``queue_full, tenant_full, busy, closed, duplicate, too_long, invalid,
-        halted``); with ``raise_on_reject=False`` the interaction's stream says so instead.
-        TypeError and ValueError for wrong arguments; a key has 1 to 512 bytes. Never waits.
+        halted``, and ``unsupported`` by a model that was not trained for that); with
+        ``raise_on_reject=False`` the interaction's stream says so instead. TypeError and ValueError
+        for wrong arguments; a key has 1 to 512 bytes. Never waits.
         """
         return self._start(
             query,
@@ -107,6 +116,9 @@ class Conversation:
             detach=detach,
             remember=remember,
             given=None,
+            thinking=thinking,
+            tools=tools,
+            tool_result=tool_result,
             raise_on_reject=raise_on_reject,
         )
 
@@ -143,6 +155,9 @@ class Conversation:
             detach="keep",
             remember=remember,
             given=completed,
+            thinking="fast",
+            tools=False,
+            tool_result=completed.tool_result,
             raise_on_reject=raise_on_reject,
         )
 
@@ -155,8 +170,12 @@ class Conversation:
         timeouts: Timeouts,
         raise_on_reject: bool,
         detach: Detach,
+        thinking: Thinking,
         **options: Any,
     ) -> Interaction:
+        if thinking not in get_args(Thinking):
+            known = ", ".join(get_args(Thinking))
+            raise ValueError(f"thinking must be one of {known}, not {thinking!r}")
         if detach not in ("cancel", "keep"):
             raise ValueError(f"detach must be 'cancel' or 'keep', not {detach!r}")
         check_type(query, str, "a query")
@@ -180,14 +199,31 @@ class Conversation:
             may_wait=engine.may_wait,
             asked_at=engine.now(),
             site=_debug.site(),
+            thinking=thinking,
             **options,
         )
         turn.log = engine.log(ROOM + sampling.max_tokens, on_detach=partial(machine.detached, turn))
         interaction = Interaction(turn)
-        refusal = machine.ask(turn, self._validate(query))
+        refusal = machine.ask(turn, self._unsupported(turn) or self._validate(query))
         if refusal is not None and raise_on_reject:
             raise refusal
         return interaction
+
+    def _unsupported(self, turn: Turn) -> QueryRejected | None:
+        if turn.given is not None:
+            return None
+        wanted = {
+            "thinking": "to think before it answers" if turn.thinking != "fast" else "",
+            "tool_call": "to call tools" if turn.tools or turn.tool_result else "",
+        }
+        known = getattr(self._machine.engine.model, "channels", ())
+        if missing := [what for channel, what in wanted.items() if what and channel not in known]:
+            return QueryRejected(
+                "unsupported",
+                f"this model was not trained {' or '.join(missing)}; ask without thinking, tools "
+                "and tool_result",
+            )
+        return None
 
     def _validate(self, query: str) -> QueryRejected | None:
         try:

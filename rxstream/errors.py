@@ -34,7 +34,8 @@ class QueryRejected(RxStreamError):
     """A query was not accepted; nothing was run and no memory was touched.
 
     ``reason`` is one of ``queue_full`` (conversation or runtime: try later), ``tenant_full`` (the
-    tenant has too many queries waiting), ``busy, closed, duplicate, too_long, invalid, halted``.
+    tenant has too many queries waiting), ``busy, closed, duplicate, too_long, invalid, halted``,
+    ``unsupported`` (the model was not trained to think, or to call tools).
     """
 
     def __init__(self, reason: str, message: str = "") -> None:

@@ -18,6 +18,8 @@ from .errors import GenerationError, MemoryUpdateError, QueryRejected
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .model import Channel
+
 __all__ = [
     "LETTERS",
     "TERMINAL",
@@ -41,7 +43,6 @@ __all__ = [
 ]
 
 FinishReason = Literal["eos", "length", "stop_sequence", "stopped", "timeout"]
-Channel = Literal["answer", "thinking"]
 CancelReason = Literal["cancelled", "detached", "superseded", "queue_timeout", "shutdown"]
 
 
@@ -55,7 +56,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A complete answer, and the memory version that it was read from."""
+    """A complete answer, and the memory version that it was read from.
+
+    ``text`` is the answer alone: what was thought before it and the tool call after it stand apart.
+    """
 
     text: str
     token_ids: tuple[int, ...]
@@ -64,6 +68,13 @@ class Answer:
     interaction: str
     conversation: str
     read_version: int
+    thinking: str = ""
+    tool_call: str = ""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is an answer or a tool call; thinking alone is neither."""
+        return bool(self.text or self.tool_call)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +185,8 @@ class AnswerCompleted(_Event):
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     usage: Usage
+    thinking: str = ""
+    tool_call: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 M = TypeVar("M")
 
 FinishReason = Literal["eos", "length", "stop_sequence"]
+Channel = Literal["answer", "thinking", "tool_call"]
+"""Which part of an interaction a generated token belongs to."""
+Thinking = Literal["fast", "extended", "auto"]
+"""After a query: the answer, thinking and then the answer, or what the model chooses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,7 @@ class Sampling:
     top_p: float = 1.0
     """Keep the smallest set of tokens whose probability reaches this."""
     max_tokens: int = 64
-    """Longest answer, in tokens; the model may allow fewer."""
+    """Longest answer, in tokens, its thinking and tool call included; the model may allow fewer."""
     seed: int | None = None
     """Same seed, same answer. None draws a fresh one."""
     min_p: float = 0.0
@@ -39,7 +43,8 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
     """Added to the logits of these tokens; -inf forbids one."""
     stop: tuple[str, ...] = ()
-    """Strings that end the answer (``finish`` is "stop_sequence"); they are not part of it."""
+    """Strings that end the answer (``finish`` is "stop_sequence"); they are not part of it. What is
+    thought, and tool calls, may contain them."""
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -68,6 +73,11 @@ class DecodeRequest(Generic[M]):
     query: str
     memory: M
     sampling: Sampling = field(default_factory=Sampling)
+    thinking: Thinking = "fast"
+    tools: bool = False
+    """Whether the answer may hold a tool call."""
+    tool_result: bool = False
+    """The query is what a tool returned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +92,8 @@ class TokenDraft:
     id: int
     text: str
     finish: FinishReason | None = None
-    channel: Literal["answer", "thinking"] = "answer"
+    channel: Channel = "answer"
+    """A token that only begins another part belongs to the part that it ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +102,18 @@ class CompletedInteraction:
 
     ``token_ids`` are the ids of the generated answer: text alone does not always tokenise back to
     them, and a replay must encode exactly what was generated. Empty for an imported interaction,
-    then the model tokenises ``answer``.
+    then the model tokenises ``answer``. ``thinking`` and ``tool_call`` are the other parts, with
+    their ids; ``tool_result`` says that the query is what a tool returned.
     """
 
     query: str
     answer: str
     token_ids: tuple[int, ...] = ()
+    thinking: str = ""
+    thinking_ids: tuple[int, ...] = ()
+    tool_call: str = ""
+    tool_call_ids: tuple[int, ...] = ()
+    tool_result: bool = False
 
 
 class ReactiveModel(Protocol[M]):
@@ -106,6 +123,10 @@ class ReactiveModel(Protocol[M]):
     ``thread_safe`` is True (then ``encode`` and ``attend`` may run beside ``start/step/finish``).
     A lane is one thread, until a subscriber keeps it for ever: then another one takes its place, so
     leave nothing in thread-local state.
+
+    A model that was trained to think, or to call tools, says so with an attribute ``channels``,
+    such as ``frozenset({"answer", "thinking", "tool_call"})``. Without it the runtime rejects
+    queries that ask for more than an answer (``unsupported``).
     """
 
     fingerprint: str

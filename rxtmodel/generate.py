@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .cache import KVCache
-from .template import EOS, PAD, SPECIAL_TOKENS
+from .template import PAD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def generate(
     *,
     max_tokens: int = 32,
 ) -> list[list[int]]:
-    """Greedy answers to ``prompts`` (ids up to [A]), row b reading memory b; without [EOS]."""
+    """Greedy answers to ``prompts`` (ids up to [A]), row b reading memory b; without the end."""
     device, count = memory_LBSD.device, len(prompts)
     ids_BT = pad(prompts, device=device)
     cache = KVCache(
@@ -45,7 +45,7 @@ def generate(
     # What the padding left in the cache lies beyond each row's length and is overwritten.
     cache.lengths = [len(prompt) - 1 for prompt in prompts]
     pending = torch.tensor([[prompt[-1]] for prompt in prompts], device=device)
-    banned = [i for i in range(len(SPECIAL_TOKENS)) if i != EOS]
+    banned, end = model.config.tokens.not_drawn(), model.config.tokens.eos
     done = torch.zeros(count, dtype=torch.bool, device=device)
     drawn = []
     for _ in range(max_tokens):
@@ -54,10 +54,10 @@ def generate(
         cache.advance(1)
         logits[:, banned] = -torch.inf
         token = logits.argmax(-1)
-        drawn.append(token.masked_fill(done, EOS))
-        done |= token == EOS
+        drawn.append(token.masked_fill(done, end))
+        done |= token == end
         pending = token[:, None]
         if bool(done.all()):
             break
     answers = torch.stack(drawn, dim=1).tolist()
-    return [row[: row.index(EOS)] if EOS in row else row for row in answers]
+    return [row[: row.index(end)] if end in row else row for row in answers]

@@ -43,6 +43,8 @@ class SamplerConfig:
     """Logits of tokens seen before are divided by it where positive, else multiplied."""
     logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
     """Added to the logits of these tokens; -inf forbids one."""
+    allowed: tuple[int, ...] = ()
+    """Special tokens that may be drawn besides the one that ends an answer."""
 
     def __post_init__(self) -> None:
         _require_number(self, "temperature", self.temperature >= 0, ">= 0")
@@ -61,6 +63,8 @@ class SamplerConfig:
         """Raise ConfigError when a bias is for a token that the model does not have."""
         largest = max(self.logit_bias, default=0)
         require(largest < vocab_size, f"logit_bias names token {largest} of {vocab_size}")
+        largest = max(self.allowed, default=0)
+        require(largest < vocab_size, f"allowed names token {largest} of {vocab_size}")
 
 
 def _require_number(config: SamplerConfig, name: str, ok: bool, rule: str) -> None:

@@ -138,6 +138,10 @@ class TokenIds:
         """Every id that is not text."""
         return tuple(sorted({token for token in self.to_dict().values() if token is not None}))
 
+    def not_drawn(self) -> list[int]:
+        """Special tokens that a plain answer does not hold: all but the one that ends it."""
+        return [token for token in self.special() if token != self.eos]
+
 
 def section_at_start(thinking: Thinking) -> Section:
     """Where an answer stands after its prompt. Raises ConfigError."""

@@ -18,6 +18,10 @@ from .model import ReactiveTransformer
 if TYPE_CHECKING:
     from .config import MemoryVariant
 
+LONGEST = 4096
+"""Tokens of an interaction where nothing else is said. An interaction is a query and its answer; an
+engine keeps room for it for every answer under way."""
+
 
 def extend_llama(
     folder: Path | str,
@@ -26,6 +30,7 @@ def extend_llama(
     num_slots: int = 64,
     max_seq_len: int | None = None,
     seed: int = 0,
+    first_new_id: int | None = None,
 ) -> ReactiveTransformer:
     """A Llama-style decoder (``formats.llama``) with an encoder and a memory around it.
 
@@ -36,7 +41,9 @@ def extend_llama(
     put after it, each as the mean of all tokens.
 
     Args:
-        max_seq_len: longest interaction; None: what the checkpoint was made for.
+        max_seq_len: longest interaction; None: what the checkpoint was made for, at most 4096.
+        first_new_id: where the vocabulary ends; None: with the checkpoint's embedding, which may
+            have rows that no token uses. New tokens take such rows before there are more.
 
     Raises:
         ConfigError: a variant or size of the memory that cannot be.
@@ -48,10 +55,12 @@ def extend_llama(
     data = read_json(folder)
     try:
         fields = llama.fields_of(data)
-        tokens, new = llama.token_ids(data)
-        sizes = {"vocab_size": fields["vocab_size"] + new}
-        if max_seq_len is not None:
-            sizes["max_seq_len"] = max_seq_len
+        first = fields["vocab_size"] if first_new_id is None else first_new_id
+        tokens, new = llama.token_ids(data, first)
+        sizes = {
+            "vocab_size": max(fields["vocab_size"], first + new),
+            "max_seq_len": max_seq_len or min(fields["max_seq_len"], LONGEST),
+        }
         memory = _memory(asked, fields["embed_dim"], fields["head_dim"])
         config = RxtConfig(**{**fields, **sizes}, tokens=tokens, memory=memory)
     except (CheckpointError, ConfigError) as error:
@@ -59,7 +68,7 @@ def extend_llama(
     weights = llama.decoder_weights(str(folder), fields, read_shards(folder))
     for name in ("embedding.weight", "head.weight"):
         if name in weights:
-            weights[name] = _with_new_rows(weights[name].float(), new)
+            weights[name] = _with_new_rows(weights[name].float(), first, new)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         model = ReactiveTransformer(config)
@@ -86,5 +95,10 @@ def _is_new(name: str) -> bool:
     return name.startswith(("encoder.", "memory_")) or ".memory_" in name
 
 
-def _with_new_rows(table_VD: Tensor, count: int) -> Tensor:
-    return torch.cat((table_VD, table_VD.mean(0, keepdim=True).expand(count, -1)))
+def _with_new_rows(table_VD: Tensor, first: int, count: int) -> Tensor:
+    """Rows ``first .. first + count`` as the mean of those before; the others as they are."""
+    mean_D = table_VD[:first].mean(0)
+    size = max(len(table_VD), first + count)
+    out_VD = torch.cat((table_VD, mean_D.expand(size - len(table_VD), -1)))
+    out_VD[first : first + count] = mean_D
+    return out_VD

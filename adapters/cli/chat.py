@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -61,6 +62,14 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--stop", metavar="TEXT", type=text, action="append", help="ends an answer; repeatable"
     )
+    parser.add_argument(
+        "--logit-bias", metavar="ID(+/-)BIAS", type=token_bias, action="append",
+        help="make a token likelier or less likely: 15+2, 15-1.5, 15-inf for never; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--thinking", choices=["fast", "extended", "auto"], default="fast",
+        help="think before answers, by a model that was trained to; not shown (fast)",
+    )  # fmt: skip
     length = bounded(int, lambda n: n >= 1, "at least 1")
     parser.add_argument("--max-tokens", type=length, default=64, help="longest answer (64)")
     parser.set_defaults(run=run)
@@ -81,6 +90,19 @@ def run(args: argparse.Namespace) -> int:
         from . import terminal
 
         return terminal.run(chat)
+
+
+def token_bias(text: str) -> tuple[int, float]:
+    """A type for argparse: ``TOKEN_ID(+/-)BIAS`` as id and bias."""
+    found = re.fullmatch(r"([0-9]+)([+-][0-9.eE+-]+|-inf)", text)
+    try:
+        if found is not None and (bias := float(found[2])) < math.inf:
+            return int(found[1]), bias
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"must be the id of a token and what is added to its logit, such as 15+2, not {text}"
+    )
 
 
 Value = TypeVar("Value", int, float, str)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .failure import CommandError
 
 if TYPE_CHECKING:
-    from rxstream.model import ReactiveModel
+    from rxstream.model import Channel, ReactiveModel
 
     from ..model import RxtAdapter
 
@@ -16,12 +16,16 @@ FAKE = "fake:"
 SMALL = 16_000_000
 """Weights up to which one thread is enough; measured with 4 million."""
 
+AT_ONCE = 2
+"""Answers under way in a chat: one, and one that was asked before ``/new``. A large model keeps
+much room for each."""
+
 
 def open_model(name: str | None) -> ReactiveModel[Any]:
     """The model for ``rxt chat``: bundled, a folder, or a model without weights for tests."""
     if name is not None and name.startswith(FAKE):
         return open_fake(name.removeprefix(FAKE))
-    adapter = open_rxt(name)
+    adapter = open_rxt(name, max_batch=AT_ONCE)
     _use_one_thread_if_small(adapter)
     return adapter
 
@@ -39,12 +43,13 @@ def _use_one_thread_if_small(adapter: RxtAdapter) -> None:
         torch.set_num_threads(1)
 
 
-def open_rxt(name: str | None, *, device: str = "cpu") -> RxtAdapter:
+def open_rxt(name: str | None, *, device: str = "cpu", max_batch: int = 16) -> RxtAdapter:
     """A bundled model by name, or a model folder; None is the default one."""
     from ..model import DEFAULT_MODEL, ModelError, load_model
 
     try:
-        return load_model(DEFAULT_MODEL if name is None else name, device=device)
+        name = DEFAULT_MODEL if name is None else name
+        return load_model(name, device=device, max_batch=max_batch)
     except ModelError as error:
         raise CommandError(str(error)) from error
 
@@ -52,12 +57,14 @@ def open_rxt(name: str | None, *, device: str = "cpu") -> RxtAdapter:
 def open_fake(options: str) -> ReactiveModel[Any]:
     """``rxstream.testing.FakeModel``, with options such as ``step=0.05,attend=1,fingerprint=b``.
 
-    ``step`` and ``attend`` are seconds that a call takes; ``fail=step`` makes every such call fail.
+    ``step`` and ``attend`` are seconds that a call takes; ``fail=step`` makes every such call fail;
+    ``thinks=1`` is a model that can think.
     """
     from rxstream.testing import FakeModel
 
     chosen = dict(option.split("=", 1) for option in options.split(",") if option)
-    model = FakeModel(fingerprint=chosen.pop("fingerprint", "fake"))
+    can: list[Channel] = ["answer", "thinking"] if chosen.pop("thinks", "") else ["answer"]
+    model = FakeModel(fingerprint=chosen.pop("fingerprint", "fake"), channels=can)
     if broken := chosen.pop("fail", ""):
         model.fail(broken, RuntimeError("the model is broken"), times=1_000)
     for method, seconds in chosen.items():

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rxstream import Interaction
+    from rxstream.model import Thinking
     from rxstream.snapshot import Snapshot
     from rxstream.store import Store
 
@@ -69,7 +70,9 @@ class Session:
         fingerprint: str,
         sampling: Sampling,
         seed: int | None = None,
+        thinking: Thinking = "fast",
     ) -> None:
+        self._thinking: Thinking = thinking
         self._runtime, self._store, self._sampling = runtime, store, sampling
         self._fingerprint = fingerprint
         self._seeds = None if seed is None else random.Random(seed)
@@ -85,7 +88,9 @@ class Session:
         seed = self._seeds.getrandbits(63) if self._seeds else None
         sampling = replace(self._sampling, seed=seed)
         # Whoever leaves the chat stops listening, which must not undo what was said.
-        return self._conversation.ask(query, sampling=sampling, detach="keep")
+        return self._conversation.ask(
+            query, sampling=sampling, detach="keep", thinking=self._thinking
+        )
 
     def is_command(self, line: str) -> bool:
         """Whether the first word of ``line`` is a command; other words with a slash are text."""
@@ -161,6 +166,7 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
         max_tokens=args.max_tokens,
         min_p=args.min_p,
         repetition_penalty=args.repetition_penalty,
+        logit_bias=dict(args.logit_bias or ()),
         stop=tuple(args.stop or ()),
     )
     snapshot = None if args.snapshot is None else read_file(args.snapshot, model.fingerprint)
@@ -176,6 +182,7 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
                 fingerprint=model.fingerprint,
                 sampling=sampling,
                 seed=args.seed,
+                thinking=args.thinking,
             )
 
 

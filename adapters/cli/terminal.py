@@ -124,7 +124,7 @@ class Terminal:
         await self._show(f"{PROMPT}{printable(query)}")
         self._current = self._chat.ask(query)
         async for event in self._current:
-            if event.kind == "token":
+            if event.kind == "token" and event.channel == "answer":
                 self._partial += event.text
                 self._prompt.app.invalidate()
             elif event.kind == "answer_completed":

@@ -46,6 +46,8 @@ def answers() -> Callable[[Observable[Any]], Observable[Answer]]:
                                 interaction=event.interaction,
                                 conversation=event.conversation,
                                 read_version=read.pop(event.interaction, -1),
+                                thinking=event.thinking,
+                                tool_call=event.tool_call,
                             )
                         )
 

@@ -20,7 +20,7 @@ from .._line import Busy
 from ..events import Event
 from ..log import EventLog
 from ..memory import ShortTermMemory
-from ..model import CompletedInteraction, Sampling
+from ..model import CompletedInteraction, Sampling, Thinking
 
 if TYPE_CHECKING:
     from reactivex import abc
@@ -41,6 +41,9 @@ class Query:
     sampling: Sampling | None = None
     key: str | None = None
     timeouts: Timeouts | None = None
+    thinking: Thinking = "fast"
+    tools: bool = False
+    tool_result: bool = False
 
 
 class Stage(Observable[Event]):
@@ -152,6 +155,9 @@ class _Run:
                 sampling=query.sampling,
                 key=query.key,
                 timeouts=query.timeouts,
+                thinking=query.thinking,
+                tools=query.tools,
+                tool_result=query.tool_result,
                 detach="keep",
                 remember=self._remember,
                 raise_on_reject=False,

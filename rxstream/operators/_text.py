@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from reactivex import Observable
 
-from ..events import Channel, Token
+from ..events import Token
+from ..model import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

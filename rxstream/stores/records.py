@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..snapshot import Snapshot
 
 _HEAD = struct.Struct("<BI")
+_PARTS = ("thinking", "thinking_ids", "tool_call", "tool_call_ids", "tool_result")
+"""What an interaction may have beside a query and its answer."""
 _INFO = [f.name for f in fields(VersionInfo) if f.name not in ("memory", "version")]
 
 
@@ -67,7 +69,9 @@ def encode(record: LogRecord) -> bytes:
         "key": record.key,
         "created_at": record.created_at,
     }
-    return pack(content)
+    # Only where there is some: a plain interaction is the bytes that it always was.
+    others = {name: getattr(record.completed, name) for name in _PARTS}
+    return pack(content | {name: value for name, value in others.items() if value})
 
 
 def checksum(key: str, seq: int, remembered: bool, payload: bytes) -> int:
@@ -100,6 +104,11 @@ def parse(payload: bytes, seq: int, remembered: bool) -> LogRecord:
                 query=content["query"],
                 answer=content["answer"],
                 token_ids=tuple(content["token_ids"]),
+                thinking=content.get("thinking", ""),
+                thinking_ids=tuple(content.get("thinking_ids", ())),
+                tool_call=content.get("tool_call", ""),
+                tool_call_ids=tuple(content.get("tool_call_ids", ())),
+                tool_result=content.get("tool_result", False),
             ),
             key=content["key"],
             remembered=remembered,
@@ -165,11 +174,15 @@ def _check_types(content: dict[str, Any]) -> None:
     texts = [content[name] for name in ("interaction", "conversation", "query", "answer")]
     if content["key"] is not None:
         texts.append(content["key"])
+    texts += [content[name] for name in ("thinking", "tool_call") if name in content]
     ids, moment = content["token_ids"], content["created_at"]
     if not all(type(text) is str for text in texts) or type(moment) not in (int, float):
         raise TypeError("a field is of another type")
-    if type(ids) is not list or not all(type(number) is int for number in ids):
-        raise TypeError("token ids are no numbers")
+    for some in (ids, content.get("thinking_ids", []), content.get("tool_call_ids", [])):
+        if type(some) is not list or not all(type(number) is int for number in some):
+            raise TypeError("token ids are no numbers")
+    if type(content.get("tool_result", False)) is not bool:
+        raise TypeError("a flag is of another type")
 
 
 def _refuse(code: int, data: bytes) -> Any:

@@ -37,7 +37,14 @@ class Logs:
             interaction="0192-ü",
             conversation="main 🧵",
             completed=CompletedInteraction(
-                query="What\0 is \ud800 this?", answer="", token_ids=(0, 1, 2**31, 2**40)
+                query="What\0 is \ud800 this?",
+                answer="",
+                token_ids=(0, 1, 2**31, 2**40),
+                thinking="hm …",
+                thinking_ids=(7, 8),
+                tool_call='{"name": "look"}',
+                tool_call_ids=(2**40,),
+                tool_result=True,
             ),
             key="idempotent",
             remembered=False,

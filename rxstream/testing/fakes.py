@@ -15,7 +15,9 @@ from ..errors import QueryRejected, SnapshotIncompatible
 from ..model import CompletedInteraction, DecodeRequest, TokenDraft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ..model import Channel, FinishReason
 
 FakeMemory = tuple[str, ...]
 """What was said, oldest first: ``"query -> answer"``."""
@@ -44,7 +46,15 @@ class Pause:
 
 class _Decoding:
     def __init__(self, request: DecodeRequest[FakeMemory], words: list[str]) -> None:
-        self.request, self.words, self.position, self.finished = request, words, 0, False
+        self.request, self.position, self.finished = request, 0, False
+        thought = [] if request.thinking == "fast" else ["let ", "me ", "see"]
+        called = ['{"name": ', '"look"}'] if request.tools else []
+        parts: list[tuple[Channel, list[str]]] = [
+            ("thinking", thought), ("answer", words), ("tool_call", called)
+        ]  # fmt: skip
+        self.words: list[tuple[Channel, str]] = [
+            (channel, word) for channel, part in parts for word in part
+        ]
 
 
 class FakeModel:
@@ -52,7 +62,8 @@ class FakeModel:
 
     By default it says back the query and how many interactions it remembers; a query that starts
     with ``recall`` is answered with all it remembers. ``answer`` replaces that rule; a query like
-    ``long 500`` gives so many tokens. Every rule of the port that a runtime could break (two
+    ``long 500`` gives so many tokens. With ``channels`` it thinks "let me see" and ends with a tool
+    call where a query asks for that. Every rule of the port that a runtime could break (two
     decodings at one slot, stepping a finished one, finishing twice, calls beside each other, calls
     from another lane) is checked and recorded in ``violations``.
     """
@@ -65,9 +76,11 @@ class FakeModel:
         fingerprint: str = "fake-1",
         capacity: int = 1000,
         max_query: int = 10_000,
+        channels: Iterable[Channel] = ("answer",),
         answer: Callable[[str, FakeMemory], Sequence[str]] | None = None,
     ) -> None:
         self.fingerprint, self.max_batch, self.thread_safe = fingerprint, max_batch, thread_safe
+        self.channels = frozenset(channels)
         self.capacity, self.max_query = capacity, max_query
         self._answer = answer or say_back
         self.calls: Counter[str] = Counter()
@@ -159,7 +172,9 @@ class FakeModel:
         if at >= len(words):
             return TokenDraft(id=0, text="", finish="eos")
         last = at + 1 >= decoding.request.sampling.max_tokens
-        return TokenDraft(id=token_id(words[at]), text=words[at], finish="length" if last else None)
+        channel, word = words[at]
+        finish: FinishReason | None = "length" if last else None
+        return TokenDraft(id=token_id(word), text=word, finish=finish, channel=channel)
 
     def finish(self, decoding: _Decoding) -> None:
         with self._call("finish", [decoding]):

@@ -57,9 +57,11 @@ class LmConfig(StackConfig):
         """SHA-256 over everything that shapes the model, as canonical JSON.
 
         Fields that came with version 2 of the files count only where they are not neutral: a model
-        of version 1 keeps its fingerprint, and with it the memories that people saved.
+        of version 1 keeps its fingerprint, and with it the memories that people saved. What a model
+        was trained for does not shape it.
         """
         data = _without_neutral(self.to_dict(), NEW_IN_2)
+        data = {name: value for name, value in data.items() if name not in NEW_IN_3}
         canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -82,9 +84,17 @@ class RxtConfig(LmConfig):
     """Encoder and decoder have one embedding."""
     tokens: TokenIds = field(default_factory=TokenIds)
     """Ids of the template's special tokens."""
+    thinks: bool = False
+    """Trained to think before it answers, after ``[T]``."""
+    calls_tools: bool = False
+    """Trained to call tools with ``[C]``, and to read their results after ``[U]``."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        tokens = self.tokens
+        require(not self.thinks or tokens.think is not None, "thinks needs a think token")
+        both = tokens.tool_call is not None and tokens.tool_use is not None
+        require(not self.calls_tools or both, "calls_tools needs tokens tool_call and tool_use")
         require_whole_or_none(self, "encoder_ff_dim", "stateless_dim")
         memory, heads = self.memory, self.memory.num_heads
         require(
@@ -184,6 +194,9 @@ NEW_IN_2: dict[str, Any] = {
 }  # fmt: skip
 """Fields that files of version 1 do not have, with the values that they stood for. Never changes,
 whatever the defaults become."""
+
+NEW_IN_3: dict[str, Any] = {"thinks": False, "calls_tools": False}
+"""The same of version 2, of a ``RxtConfig``."""
 
 
 def _without_neutral(data: dict[str, Any], neutral: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import torch
 
 from ..cache import KVCache
 from ..native import NativeDecoder, NativeUnavailable
-from ..template import EOS, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +57,7 @@ class DecodeBatch:
         self._first_rows: dict[int, MemoryState] = {}
         """The first n rows of the memory slabs. Views: they show what is stored later, too."""
         banned = torch.zeros(model.config.vocab_size, device=weight.device)
-        banned[[i for i in range(len(SPECIAL_TOKENS)) if i != EOS]] = -torch.inf
+        banned[model.config.tokens.not_drawn()] = -torch.inf
         self._banned = banned
         self._native: NativeDecoder | None = None
         self._reader: NativeDecoder | None = None
@@ -125,13 +124,17 @@ class DecodeBatch:
         """One token for each of the first rows: the most probable next ones (if ``greedy``), and
         all logits, [B, V]."""
         count = len(ids)
+        allowed = [row.sampler.config.allowed for row in self.rows[:count]]
         if self._native is not None:
-            return self._native.step(ids), self._native.logits_BV
+            return self._native.step(ids, allowed), self._native.logits_BV
         self.cache.begin(0, count, 1)
         pending = torch.tensor(ids, device=self._device)[:, None]
         logits = self.model.decode_step(pending, self._memory_of_first(count), self.cache)
         self.cache.advance(1)
-        logits = logits + self._banned
+        raw, logits = logits, logits + self._banned
+        for row, tokens in enumerate(map(list, allowed)):
+            if tokens:
+                logits[row, tokens] = raw[row, tokens]
         return logits.argmax(-1).tolist() if greedy else [], logits
 
     @torch.inference_mode()

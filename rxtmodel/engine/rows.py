@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..sampler import Rows as Settings
 from ..sampler import draw, uniform
-from ..template import EOS, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
     from ..model import ReactiveTransformer
@@ -51,8 +50,9 @@ class DeviceRows:
         self.numbers = torch.ones(rows, 4, device=device)
         self.seen = torch.zeros(rows, vocab, device=device, dtype=torch.int8)
         self.bias = torch.zeros(rows, vocab, device=device)
+        """Of rows that have the flag; it holds what is banned, too."""
         self.banned = torch.zeros(vocab, device=device)
-        self.banned[[i for i in range(len(SPECIAL_TOKENS)) if i != EOS]] = -torch.inf
+        self.banned[model.config.tokens.not_drawn()] = -torch.inf
 
     def write(self, integers_B8: Tensor, numbers_B4: Tensor) -> None:
         """Begin rows: columns as ``INTEGERS`` and ``NUMBERS`` name them. Without the host."""
@@ -68,11 +68,14 @@ class DeviceRows:
             self.seen[row].zero_()
             if seen:
                 self.seen[row, torch.tensor(seen, device=self.device)] = 1
+        if config.logit_bias or config.allowed:
+            self.bias[row].copy_(self.banned)
+        if config.allowed:
+            self.bias[row, torch.tensor(config.allowed, device=self.device)] = 0.0
         if config.logit_bias:
-            self.bias[row].zero_()
             tokens = torch.tensor(list(config.logit_bias), device=self.device)
             values = torch.tensor(list(config.logit_bias.values()), device=self.device)
-            self.bias[row, tokens] = values.float()
+            self.bias[row, tokens] += values.float()
 
     def draw(self, logits_BV: Tensor, order_B: Tensor, out_B: Tensor) -> None:
         """The next token of each row: into ``out_B``, and into the row. Without the host."""
@@ -87,11 +90,11 @@ class DeviceRows:
             min_p_B=min_p,
             penalty_B=penalty,
             seen_BV=self.seen[index].bool() & (flags & PENALISED).bool()[:, None],
-            # Not a product: what an earlier answer forbade is -inf, and that times zero no number.
-            bias_BV=self.bias[index].masked_fill(~biased_B1, 0.0),
+            # Not a sum: what an earlier answer forbade is -inf, and that times zero no number.
+            bias_BV=torch.where(biased_B1, self.bias[index], self.banned),
         )
         number_B = uniform(seed, self.drawn[index])
-        token_B = draw(logits_BV + self.banned, settings, number_B).to(torch.int32)
+        token_B = draw(logits_BV, settings, number_B).to(torch.int32)
         out_B.copy_(token_B)
         self.token.index_copy_(0, index, token_B)
         one = torch.ones_like(index)
@@ -103,7 +106,8 @@ class DeviceRows:
 
 def flags_of(config: SamplerConfig) -> int:
     """The bits of a row's sampler."""
-    flags = PENALISED * (config.repetition_penalty != 1) | BIASED * bool(config.logit_bias)
+    flags = PENALISED * (config.repetition_penalty != 1)
+    flags |= BIASED * bool(config.logit_bias or config.allowed)
     if config.temperature > 0:
         flags |= DRAWN | TOP_K * (config.top_k > 0)
         flags |= TOP_P * (config.top_p < 1) | MIN_P * (config.min_p > 0)

@@ -83,12 +83,11 @@ def refuse_unsupported(data: Mapping[str, Any]) -> None:
         raise CheckpointError(f"a decoder with {', '.join(found)} cannot be converted exactly")
 
 
-def token_ids(data: Mapping[str, Any]) -> tuple[TokenIds, int]:
-    """The template's ids: its own tokens where it has them, else new ones after its vocabulary.
+def token_ids(data: Mapping[str, Any], size: int) -> tuple[TokenIds, int]:
+    """The template's ids: its own tokens where it has them, else new ones from ``size`` on.
 
     Returns also how many are new.
     """
-    size = int(data["vocab_size"])
     found: dict[str, int | None] = {"unk": None, "mask": None}
     for name in ("bos", "eos", "pad"):
         token = data.get(f"{name}_token_id")

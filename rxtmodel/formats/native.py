@@ -1,20 +1,21 @@
 """Our own ``config.json``: every default spelled out, with a version.
 
-Version 1 had no version field and fewer settings; what it did not have is read as what it stood
-for then, whatever the defaults are now.
+Version 1 had no version field and fewer settings, version 2 did not say what a model was trained
+for; what they did not have is read as what it stood for then, whatever the defaults are now.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..config.models import NEW_IN_2
+from ..config import RxtConfig
+from ..config.models import NEW_IN_2, NEW_IN_3
 from ..errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from ..config import LmConfig
 
-VERSION = 2
+VERSION = 3
 _FRAME = ("format", "format_version", "model")
 
 
@@ -42,6 +43,8 @@ def from_json(data: Any, cls: type[LmConfig], model: str) -> LmConfig:
     if found != model:
         raise CheckpointError(f"the folder holds a {found}, not a {model}")
     fields = {name: value for name, value in data.items() if name not in _FRAME}
+    if version < 3 and issubclass(cls, RxtConfig):
+        fields = _completed(fields, NEW_IN_3)
     if version == 1:
         return cls.from_dict(_completed(fields, NEW_IN_2))
     config = cls.from_dict(fields)

@@ -51,7 +51,7 @@ def sample(
     """Draws, and makes the token the row's next input: one program a row.
 
     ``numbers`` [rows, 4]: temperature, top-p, min-p, penalty. ``stride`` is a row of ``seen`` and
-    ``bias``.
+    ``bias``; a row of ``bias`` holds what is banned, too.
     """
     b, v = tl.program_id(0), tl.arange(0, BLOCK)
     ok = v < V
@@ -63,7 +63,7 @@ def sample(
     if PDL:
         gdc_launch_dependents()
         gdc_wait()
-    x = tl.load(logits_ptr + b.to(tl.int64) * V + v, mask=ok, other=float("-inf")) + banned
+    x = tl.load(logits_ptr + b.to(tl.int64) * V + v, mask=ok, other=float("-inf"))
     at = row.to(tl.int64) * stride + v
     if flags & 2:
         by = tl.load(number + 3)
@@ -71,6 +71,8 @@ def sample(
         x = tl.where(seen != 0, tl.where(x > 0, x / by, x * by), x)
     if flags & 4:
         x = x + tl.load(bias_ptr + at, mask=ok, other=0.0)
+    else:
+        x = x + banned
     token = tl.argmax(x, axis=0).to(tl.int32)
     drawn = tl.load(drawn_ptr + row)
     if flags & 1:

@@ -35,7 +35,7 @@ class NativeDecoder:
 
     Args:
         cache: keys and values of all rows; tokens are appended behind the ones that it holds.
-        banned: [V], added to all logits.
+        banned: [V], added to the logits of all rows that do not allow a token.
         int8: by the weights of eight bits where there are some.
 
     Raises:
@@ -57,11 +57,15 @@ class NativeDecoder:
             describe_layer(self._keep, self._layers[index], layer, kv)
         self._vocab_size, self._slots = model.config.vocab_size, model.config.memory.num_slots
         width = -(-self._vocab_size // LANES) * LANES
+        head = model.head
+        no_bias = head is None or head.bias is None
+        self._plain = torch.zeros_like(banned) if no_bias else head.bias.detach()
+        self._banned, self._bias = banned, banned + self._plain
         rope = None if model.config.nope else model.rope
         self._decoder = describe_stack(
             self._keep, model.config, self._layers, model.embedding.weight, rope, cache.max_len
         )
-        describe_head(self._keep, self._decoder, model, banned)
+        describe_head(self._keep, self._decoder, model, self._bias)
         self.int8 = self._keep.shortened
         """Whether some weights are those of eight bits."""
         self._logits = torch.zeros(cache.max_rows, width)
@@ -87,8 +91,27 @@ class NativeDecoder:
         self._forward(ids, [row] * len(ids), range(start, start + len(ids)), 1)
         self._cache.lengths[row] += len(ids)
 
-    def step(self, ids: Sequence[int]) -> list[int]:
-        """One token for each of the first rows; returns the most probable next ones."""
+    def step(self, ids: Sequence[int], allowed: Sequence[Sequence[int]] = ()) -> list[int]:
+        """One token for each of the first rows; returns the most probable next ones.
+
+        ``allowed``: for each row, banned tokens that it may draw.
+        """
+        some = list({token for tokens in allowed for token in tokens})
+        if not some:
+            return self._step(ids)
+        # A logit that became -inf cannot be had back: what any row allows is not banned at first,
+        # and then it is for the other rows.
+        self._bias[some] = self._plain[some]
+        try:
+            self._step(ids)
+        finally:
+            self._bias[some] = self._plain[some] + self._banned[some]
+        for row, tokens in enumerate(allowed):
+            others = [token for token in some if token not in tokens]
+            self.logits_BV[row, others] += self._banned[others]
+        return list(self.logits_BV[: len(ids)].argmax(-1).tolist())
+
+    def _step(self, ids: Sequence[int]) -> list[int]:
         count, lengths = len(ids), self._cache.lengths
         self._cache.require_room(0, count, 1)
         self._check(ids)

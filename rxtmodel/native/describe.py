@@ -83,17 +83,16 @@ def describe_stack(
 
 
 def describe_head(
-    keep: Kept, out: structs.Decoder, model: ReactiveTransformer, banned: Tensor
+    keep: Kept, out: structs.Decoder, model: ReactiveTransformer, bias: Tensor
 ) -> None:
-    """From hidden states to logits, to which ``banned`` [V] is added."""
+    """From hidden states to logits, to which ``bias`` [V] is added."""
     head, norm = model.head, model.final_norm
     weights = (
         (model.embedding.weight, model.embedding_int8) if head is None else (head.weight, head.int8)
     )
     out.final_norm = None if norm is None else keep(norm.weight)
     out.head = keep.product(*weights)
-    bias = banned if head is None or head.bias is None else banned + head.bias
-    out.bias = keep(bias.contiguous())
+    out.bias = keep(bias)
 
 
 def epsilon(eps: float | None) -> float:

@@ -22,6 +22,14 @@ def test_one_answer_a_line_and_nothing_else_on_stdout(rxt: Rxt) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("hello #0\nhow are you #1\n", "", 0)
 
 
+def test_what_is_thought_is_not_printed_and_is_asked_of_models_that_can(rxt: Rxt) -> None:
+    done = rxt.chat("--thinking", "extended", model="fake:thinks=1", typed="hello\n")
+    assert (done.stdout, done.returncode) == ("hello #0\n", 0)
+    done = rxt.chat("--thinking", "auto", typed="hello\n")
+    assert (done.stdout, done.returncode) == ("\n", 1)
+    assert "line 1: this model was not trained to think before it answers" in done.stderr
+
+
 def test_no_input_is_no_error(rxt: Rxt) -> None:
     done = rxt.chat(typed="")
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
@@ -145,6 +153,7 @@ def test_ctrl_c_in_a_pipe_ends_at_once_and_keeps_what_was_answered(rxt: Rxt) -> 
         ["--min-p", "1.5"],
         ["--repetition-penalty", "0"],
         ["--stop", ""],
+        ["--logit-bias", "15+inf"],
     ],
 )
 def test_wrong_usage_says_the_rule(rxt: Rxt, arguments: list[str]) -> None:

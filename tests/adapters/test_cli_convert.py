@@ -22,7 +22,6 @@ def llama(tmp_path: Path) -> Path:
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=32,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder, max_shard_size="2KB")
-    (folder / "tokenizer.json").write_text("{}")
     return folder
 
 
@@ -36,17 +35,17 @@ def test_a_folder_becomes_a_model_folder(
     monkeypatch.chdir(tmp_path)
     before = sorted((p.name, p.read_bytes()) for p in llama.iterdir())
     assert convert(llama, "--slots", 5, "--max-seq-len", 20) == 0
-    printed = capsys.readouterr().out
+    printed, errors = capsys.readouterr()
     assert (
         "tiny-rxt: " in printed and "a memory of (2, 5, 16)" in printed and "'query': " in printed
     )
+    assert "has no tokenizer.json, which rxt chat needs" in errors.splitlines()[-1]
     model = ReactiveTransformer.from_pretrained(tmp_path / "tiny-rxt")
     theirs = LlamaForCausalLM.from_pretrained(llama)
     ids = torch.randint(40, (1, 20))
     with torch.inference_mode():
         found = model(ids, model.initial_memory())[..., :40]
         torch.testing.assert_close(found, theirs(ids).logits, atol=1e-5, rtol=1e-5)
-    assert (tmp_path / "tiny-rxt" / "tokenizer.json").read_text() == "{}"
     assert sorted((p.name, p.read_bytes()) for p in llama.iterdir()) == before
 
 
@@ -82,6 +81,16 @@ def test_a_field_that_is_not_supported_is_one_line_and_leaves_nothing(
     path.write_text(json.dumps({**json.loads(path.read_text()), "attention_bias": True}))
     assert convert(llama, "--out", tmp_path / "out") == 1
     assert "attention_bias=True cannot be converted exactly" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_that_cannot_be_used_is_one_line_and_leaves_nothing(
+    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (llama / "tokenizer.json").write_text("{}")
+    assert convert(llama, "--out", tmp_path / "out") == 1
+    errors = capsys.readouterr().err
+    assert "tokenizer.json is not a tokenizer file" in errors and errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -29,6 +29,7 @@ class Recorder:
     script: list[int]
     seen: list[torch.Tensor] = field(default_factory=list)
     greedy: bool = False
+    config: SamplerConfig = SamplerConfig()
 
     def draw(self, logits: torch.Tensor) -> int:
         self.seen.append(logits.clone())

@@ -59,6 +59,33 @@ def test_answers_that_come_and_go_say_what_the_batch_of_a_cpu_says(seed, lookahe
     assert live_through(device, seed, projected=False) == expected
 
 
+def test_special_tokens_are_drawn_by_the_rows_that_allow_them():
+    """The same on both engines, beside rows that do not, and in a row that once did."""
+    wanting = {6: 900.0, 10: 800.0, 12: 700.0}
+    configs = [
+        SamplerConfig(logit_bias=wanting),
+        SamplerConfig(logit_bias=wanting, allowed=(10,)),
+        SamplerConfig(allowed=(6, 10), logit_bias={6: 900.0}, repetition_penalty=1.1),
+        SamplerConfig(temperature=1.0, allowed=(6, 7, 10)),
+        SamplerConfig(),
+    ]
+    said = []
+    for batch in (DecodeBatch(MODEL, 6, 30), DeviceBatch(MODEL, 6, 30)):
+        for again in range(2):
+            chosen = configs if not again else configs[::-1]
+            rows = []
+            for i, config in enumerate(chosen):
+                memory = MEMORIES[i % 4]
+                state = memory.state(MODEL) if isinstance(batch, DecodeBatch) else memory
+                rows.append(batch.add(ids(5, i), state, Sampler(config, i)))
+            said.append([batch.step(rows) for _ in range(6)])
+            for row in rows:
+                batch.remove(row)
+    assert said[:2] == said[2:]
+    assert said[0][0][:3] == [12, 10, 6]
+    assert all(step[4] > 10 or step[4] == 3 for step in said[0])
+
+
 def test_queries_of_different_length_are_added_at_once():
     batch = DeviceBatch(MODEL, 6, 40)
     queries = [(ids(n, n), MEMORIES[n % 4], Sampler(SamplerConfig())) for n in (1, 17, 3, 30)]

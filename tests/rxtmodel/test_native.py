@@ -255,3 +255,33 @@ def test_a_memory_of_another_number_of_layers_is_refused() -> None:
     decoder = NativeDecoder(model, batch.cache, torch.zeros(model.config.vocab_size))
     with pytest.raises(ValueError, match="zip"):
         decoder.use_memory(model.project_memory(random_memory(model, 1))[:-1])
+
+
+@pytest.mark.parametrize("form", ["delta", "a head of its own"])
+def test_special_tokens_are_drawn_by_the_rows_that_allow_them(form):
+    """As by PyTorch; and the rows beside them have the logits that they have alone, bit by bit."""
+    torch.manual_seed(0)
+    model = wide_model(**FORMS[form])
+    state = model.project_memory(random_memory(model, 1))
+    wanting = {6: 900.0, 12: 700.0}
+    configs = [
+        SamplerConfig(allowed=(6,), logit_bias=wanting),
+        SamplerConfig(logit_bias=wanting),
+        SamplerConfig(allowed=(6, 10)),
+        SamplerConfig(),
+    ]
+    said = []
+    for native in (True, False):
+        batch = DecodeBatch(model, 5, MAX_LEN, native=native)
+        assert (batch.why_not_native is None) == native
+        rows = [batch.add([12, 20], state, Sampler(config, 1)) for config in configs]
+        said.append([batch.step(rows) for _ in range(5)])
+        if native:
+            beside = batch._native.logits_BV[3].clone()
+            assert beside[SPECIAL_TOKENS.index("[A]")] == -torch.inf
+    assert said[0] == said[1]
+    assert said[0][0][:2] == [6, 12]
+    alone = DecodeBatch(model, 5, MAX_LEN)
+    row = alone.add([12, 20], state, Sampler(SamplerConfig(), 1))
+    assert [alone.step([row])[0] for _ in range(5)] == [step[3] for step in said[0]]
+    assert torch.equal(alone._native.logits_BV[0], beside)

@@ -403,3 +403,17 @@ def test_the_fingerprint_is_that_of_the_model_not_of_the_format(beta, tmp_path):
     model = load(beta)
     model.save_pretrained(tmp_path / "own")
     assert weights_fingerprint(load(tmp_path / "own")) == weights_fingerprint(model)
+
+
+def test_a_published_model_thinks_and_calls_tools_if_it_has_the_tokens(beta):
+    config = load(beta).config
+    assert config.thinks and config.calls_tools
+
+    def without_thinking(data):
+        del data["tokenizer_config"]["think_token_id"]
+        del data["tokenizer_config"]["tool_use_token_id"]
+
+    config = load(rewrite(beta, config=without_thinking)).config
+    assert not config.thinks and not config.calls_tools
+    config = load(rewrite(beta, config=lambda data: data.pop("tokenizer_config"))).config
+    assert not config.thinks and not config.calls_tools

@@ -48,6 +48,7 @@ def to_ours(config: dict[str, Any], initial: str) -> RxtConfig:
             ("stateless_before", "stateless_layers"), ("stateless_after", "final_stateless_layers")
         )
     }  # fmt: skip
+    tokens, known = _tokens(config.get("tokenizer_config")), "tokenizer_config" in config
     return RxtConfig(
         vocab_size=decoder["vocab_size"],
         embed_dim=decoder["embed_dim"],
@@ -60,7 +61,9 @@ def to_ours(config: dict[str, Any], initial: str) -> RxtConfig:
         share_embedding=config.get("share_embedding", True),
         encoder=StackConfig(**_stack(encoder)),
         memory=_memory(config, initial),
-        tokens=_tokens(config.get("tokenizer_config")),
+        tokens=tokens,
+        thinks=known and tokens.think is not None,
+        calls_tools=known and tokens.tool_call is not None and tokens.tool_use is not None,
         **stateless,
         **_stack(decoder),
     )

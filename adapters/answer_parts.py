@@ -1,0 +1,94 @@
+"""An answer as the runtime is given it: which part a token belongs to, and its text; and back, a
+completed interaction as the ids that are folded into memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rxstream.model import TokenDraft
+from rxtmodel.stops import StopStrings
+
+from .tokenizer import IncrementalDetokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rxstream.model import Channel, CompletedInteraction, FinishReason
+    from rxtmodel.template import Section
+
+    from .tokenizer import Tokenizer
+
+_CHANNELS: dict[Section, Channel] = {
+    "answer": "answer", "thinking": "thinking", "tool_call": "tool_call"
+}  # fmt: skip
+
+
+class Parts:
+    """Makes drafts of the tokens of one answer.
+
+    Args:
+        section: where it stands after its prompt.
+        tools: whether it may hold a tool call.
+        stops: texts that end it when they come in the answer itself.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, section: Section, tools: bool, stops: Sequence[str]
+    ) -> None:
+        self._tokenizer, self._section, self._tools = tokenizer, section, tools
+        self._special = frozenset(tokenizer.tokens.special())
+        self._detokenizer = IncrementalDetokenizer(tokenizer)
+        self._stops = StopStrings(stops)
+
+    def push(self, token: int, *, last: bool) -> TokenDraft:
+        """The draft of the next token. A mark that begins a part belongs to the one it ends."""
+        tokens, section = self._tokenizer.tokens, self._section
+        ended: FinishReason | None = "length" if last else None
+        mark = token in self._special
+        if mark:
+            # A part may come once, in the order of the template; whatever else is drawn ends it.
+            begins = token != tokens.eos and token in tokens.allowed(section, tools=self._tools)
+            ended = ended if begins else "eos"
+            text = self._detokenizer.finish()
+            self._section = tokens.section_after(section, token)
+            self._detokenizer = IncrementalDetokenizer(self._tokenizer)
+        else:
+            text = self._detokenizer.push(token)
+            if ended is not None:
+                text += self._detokenizer.finish()
+        if section == "answer":
+            text = self._stops.push(text)
+            if self._stops.found is not None:
+                ended = "stop_sequence"
+            elif mark or ended is not None:
+                text += self._stops.finish()
+        return TokenDraft(id=token, text=text, finish=ended, channel=_CHANNELS[section])
+
+
+def interaction_ids(tokenizer: Tokenizer, done: CompletedInteraction) -> list[int]:
+    """A completed interaction by the whole template.
+
+    Raises ConfigError where the model has no token for a part of it.
+    """
+    return tokenizer.tokens.interaction_ids(
+        tokenizer.encode(done.query),
+        _said(tokenizer, done.answer, done.token_ids),
+        thinking=_said(tokenizer, done.thinking, done.thinking_ids),
+        tool_call=_said(tokenizer, done.tool_call, done.tool_call_ids),
+        tool_result=done.tool_result,
+    )
+
+
+def _said(tokenizer: Tokenizer, text: str, generated: Sequence[int]) -> list[int]:
+    """What was generated, as far as it was said: neither marks nor the string that stopped it."""
+    special = tokenizer.tokens.special()
+    ids = [token for token in generated if token not in special]
+    if not ids:
+        return tokenizer.encode(text) if text else []
+    if len(tokenizer.decode(ids)) <= len(text):
+        return ids
+    if tokenizer.leads:
+        return tokenizer.encode(text) if text else []
+    while ids and not text.startswith(tokenizer.decode(ids)):
+        ids.pop()
+    return ids + tokenizer.encode(text[len(tokenizer.decode(ids)) :])
