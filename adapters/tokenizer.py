@@ -15,7 +15,7 @@ import codecs
 import hashlib
 import json
 import os
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,9 @@ FILE_NAME = "tokenizer.json"
 SPECIAL_TOKENS = template.SPECIAL_TOKENS
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 """Special tokens, and one token for each byte so that nothing is ever unknown."""
-
-
+_RECENT, _SHORT = 64, 4096
+"""How many texts, of so many characters, are not encoded again: a query would be when it is accepted,
+when it is read and when it is remembered."""
 _OURS = TokenIds()
 _PLACED = ("bos", "eos", "query", "answer", "think", "internal", "tool_use", "tool_call")
 """What the template places and a model draws."""
@@ -70,6 +71,7 @@ class Tokenizer:
         # Not part of the saved file: without it the text "[EOS]" becomes the special id.
         inner.encode_special_tokens = True
         self._inner = inner
+        self._recent = lru_cache(_RECENT)(self._encode)
         self._data: dict[str, Any] = json.loads(inner.to_str()) if data is None else data
         self._check_special()
         try:
@@ -177,8 +179,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ``text``, never a special one. Raises TokenizerError for a lone surrogate."""
+        return list(self._recent(text) if len(text) <= _SHORT else self._encode(text))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
         try:
-            return list(self._inner.encode(text, add_special_tokens=False).ids)
+            return tuple(self._inner.encode(text, add_special_tokens=False).ids)
         except TypeError:
             raise not_unicode(text) from None
 

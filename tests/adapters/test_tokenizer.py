@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.model import DEFAULT_MODEL, MODELS
 from adapters.tokenizer import (
     SMALLEST_VOCABULARY,
     SPECIAL_TOKENS,
@@ -128,3 +129,13 @@ def test_errors_name_what_is_wrong(tokenizer: Tokenizer, tmp_path: Path) -> None
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(TokenizerError, match="not a tokenizer file"):
         Tokenizer.load(tmp_path)
+
+
+def test_a_text_that_came_before_is_not_encoded_again_and_its_ids_are_the_callers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokenizer = Tokenizer.load(MODELS / DEFAULT_MODEL)
+    before = tokenizer.encode("my dog is called Biscuit")
+    before.append(7)
+    monkeypatch.setattr(tokenizer, "_inner", None)
+    assert tokenizer.encode("my dog is called Biscuit") == before[:-1]
