@@ -212,3 +212,39 @@ class TestEnd:
         assert rxt("sweep")[1] == "removed 1 expired memories\n"
         assert rxt("sweep")[1] == "removed 0 expired memories\n"
         assert store.list() == ["b"]
+
+
+class TestMeanwhile:
+    """What others remove between two looks is passed over."""
+
+    def test_a_memory_that_is_deleted_while_it_is_listed(
+        self, rxt: Rxt, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        commit_next(store, "a")
+        commit_next(store, "b")
+        before(monkeypatch, "info", lambda: store.delete("a"))
+        status, out, _ = rxt("list", "--json")
+        assert status == 0
+        assert [json.loads(line)["name"] for line in out.splitlines()] == ["b"]
+
+    def test_a_version_that_is_pruned_while_the_log_is_shown(
+        self, rxt: Rxt, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for _ in range(3):
+            commit_next(store)
+        before(monkeypatch, "info", lambda: store.prune("m", keep_last=1))
+        status, out, _ = rxt("log", "m", "--json")
+        assert (status, [json.loads(line)["version"] for line in out.splitlines()]) == (0, [3])
+
+
+def before(patch: pytest.MonkeyPatch, method: str, work: Callable[[], object]) -> None:
+    """Have others do ``work`` before the first call of a method of the store."""
+    real, done = getattr(SqliteStore, method), []
+
+    def meddled(self: SqliteStore, *args: object) -> object:
+        if not done:
+            done.append(True)
+            work()
+        return real(self, *args)
+
+    patch.setattr(SqliteStore, method, meddled)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rxstream._replay import read
 from rxstream.errors import StoreCorrupt, StoreNotFound, VersionConflict
 from rxstream.stores import branching
 from rxstream.stores.cached import CachedStore
@@ -152,6 +154,37 @@ class TestCopy:
         copy_memory(meddled(store, "history", move_on), target, "m")
         assert target.history("m") == [2]
         assert target.tags("m") in ({}, {"old": 2})
+
+
+class TestOpening:
+    """What a runtime reads of a memory when it opens it."""
+
+    def test_a_newest_version_that_is_replaced_and_pruned_meanwhile_is_not_a_delete(
+        self, store: MemoryStore
+    ) -> None:
+        commit_next(store)
+        found = read(meddled(store, "load", lambda: replaced(store)), "m")
+        assert (found.head, found.snapshot) == (2, snapshot("m", 2))
+
+    def test_records_that_are_folded_in_and_trimmed_meanwhile_are_not_left_out(
+        self, store: MemoryStore
+    ) -> None:
+        commit_next(store)
+        for name in ("one", "two"):
+            store.append("m", record(name))
+
+        def go_on() -> None:
+            store.commit(replace(snapshot("m", 2), log_seq=1), expect=1)
+            store.trim("m", 1)
+
+        found = read(meddled(store, "log", go_on), "m")
+        assert (found.head, [r.seq for r in found.records]) == (2, [2])
+
+    def test_a_deleted_memory_is_deleted(self, store: MemoryStore) -> None:
+        commit_next(store)
+        store.delete("m")
+        found = read(store, "m")
+        assert (found.head, found.snapshot, found.records) == (2, None, [])
 
 
 class TestSweep:

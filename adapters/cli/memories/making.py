@@ -117,7 +117,7 @@ def _tell(model: ReactiveModel[Any], scratch: Store, name: str, told: list[Told]
                 raise CommandError(f"interaction {number} of {len(told)}: {error}") from error
 
 
-def _tell_one(chat: Conversation[Any], query: str, answer: str | None) -> None:
+def _tell_one(chat: Conversation, query: str, answer: str | None) -> None:
     told = chat.ask(query) if answer is None else chat.remember(query, answer)
     for event in told.blocking():
         if event.kind == "memory_skipped":
