@@ -44,23 +44,25 @@ def run(settings: Settings) -> Report:
     variants: dict[str, Variant] = {}
     for size in sizes:
         variants[f"ours {size}"] = _ours(adapter.model, adapter, size, tokens, settings.now)
+        variants[f"torch {size}"] = _ours(adapter.model, adapter, size, tokens, settings.now,
+                                          native=False)  # fmt: skip
         variants[f"int8 {size}"] = _ours(short, adapter, size, tokens, settings.now)
         variants[f"peer {size}"] = _theirs(peer, adapter, size, tokens, settings.now)
     samples = interleave(variants, settings.rounds)
     table = Table(
         f"A step, {tokens} tokens after a query of {len(_ids(adapter))} (medians over the rounds)",
         ["answers at once", "ms", "spread", "tokens/s", "x batch 1", "int8 ms", "x",
-         "transformers ms", "x"],
+         "by PyTorch ms", "x", "transformers ms", "x"],
     )  # fmt: skip
     one, peer_one = samples["ours 1"], samples["peer 1"]
     for size in sizes:
         own, other = samples[f"ours {size}"], samples[f"peer {size}"]
         seconds = own.median("step")
         gain = size / own.ratio("step", one)
-        eight = samples[f"int8 {size}"]
-        table.add(size, seconds * 1e3, own.spread("step"), size / seconds, gain,
-                  eight.median("step") * 1e3, eight.ratio("step", own),
-                  other.median("step") * 1e3, other.ratio("step", own))  # fmt: skip
+        cells = [seconds * 1e3, own.spread("step"), size / seconds, gain]
+        for beside in (samples[f"int8 {size}"], samples[f"torch {size}"], other):
+            cells += [beside.median("step") * 1e3, beside.ratio("step", own)]
+        table.add(size, *cells)
     report = Report("cpu", "decoding on a CPU", tables=[table])
     report.checks = [
         Check("batch 1 over transformers", peer_one.ratio("step", one), FASTER, at_least=True,
@@ -73,7 +75,8 @@ def run(settings: Settings) -> Report:
         f"weights read for a token: {decoder_weights(adapter.model):,}, of transformers {count:,}",
         f"transformers {importlib.metadata.version('transformers')}: a Llama of the same width, "
         "layers and heads, dynamic cache, PyTorch's attention, without generate()",
-        "ours: the batch that the runtime decodes with, greedy; int8: load_model(int8=True)",
+        "ours: the batch that the runtime decodes with, greedy; int8: load_model(int8=True); by "
+        "PyTorch: as without a C compiler",
     ]  # fmt: skip
     return report
 
@@ -88,9 +91,13 @@ def _ours(
     size: int,
     tokens: int,
     now: Callable[[], float],
+    *,
+    native: bool = True,
 ) -> Variant:
     state = adapter.initial_memory().state(adapter.model)
-    batch = DecodeBatch(model, size, model.config.max_seq_len)
+    batch = DecodeBatch(model, size, model.config.max_seq_len, native=native)
+    if native and batch.why_not_native is not None:
+        raise RuntimeError(f"not what was to be measured: {batch.why_not_native}")
 
     def measured() -> Phases:
         rows = [batch.add(_ids(adapter), state, Sampler(SamplerConfig())) for _ in range(size)]

@@ -87,9 +87,7 @@ class KVCache:
         """
         rows = self._rows = slice(first_row, first_row + num_rows)
         lengths = self.lengths[rows]
-        start, longest = lengths[0], max(lengths) + num_tokens
-        if longest > self.max_len:
-            raise IndexError(f"cache of {self.max_len} tokens cannot hold {longest}")
+        start, longest = lengths[0], self.require_room(first_row, num_rows, num_tokens)
         every = self._views(slice(0, longest))
         self.mask, self.causal = None, num_tokens > 1 and not start
         if lengths.count(start) == num_rows:
@@ -112,6 +110,13 @@ class KVCache:
         self.positions = index[:, None]
         self.layers = [LayerCache(part, part, ragged) for part in every]
         self.mask = (torch.arange(longest, device=device) <= index[:, None])[:, None, None, :]
+
+    def require_room(self, first_row: int, num_rows: int, num_tokens: int) -> int:
+        """Length of the longest of these rows after so many tokens; IndexError if none can be."""
+        longest = max(self.lengths[first_row : first_row + num_rows]) + num_tokens
+        if longest > self.max_len:
+            raise IndexError(f"cache of {self.max_len} tokens cannot hold {longest}")
+        return longest
 
     def _views(self, tokens: slice) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of ``tokens`` in the announced rows, of every layer."""

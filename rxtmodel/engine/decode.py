@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..cache import KVCache
+from ..native import NativeDecoder, NativeUnavailable
 from ..template import EOS, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import Tensor
 
     from ..model import MemoryState, ReactiveTransformer
     from ..sampler import Sampler
@@ -38,9 +41,12 @@ class DecodeBatch:
     Args:
         max_rows: answers that can be under way at once.
         max_len: tokens of one interaction (query and answer) that a row can hold.
+        native: by compiled code where that can be (``rxtmodel.native``); else by PyTorch.
     """
 
-    def __init__(self, model: ReactiveTransformer, max_rows: int, max_len: int) -> None:
+    def __init__(
+        self, model: ReactiveTransformer, max_rows: int, max_len: int, *, native: bool = True
+    ) -> None:
         self.model = model
         weight = model.embedding.weight
         self._device = weight.device
@@ -54,6 +60,19 @@ class DecodeBatch:
         banned = torch.zeros(model.config.vocab_size, device=weight.device)
         banned[[i for i in range(len(SPECIAL_TOKENS)) if i != EOS]] = -torch.inf
         self._banned = banned
+        self._native: NativeDecoder | None = None
+        self._reader: NativeDecoder | None = None
+        """For prompts, which are read with all bits of the weights."""
+        self.why_not_native: str | None = "it was not asked for"
+        """Why tokens are decoded by PyTorch; None: they are not."""
+        if native:
+            try:
+                self._native = self._reader = NativeDecoder(model, self.cache, banned)
+                if self._native.int8:
+                    self._reader = NativeDecoder(model, self.cache, banned, int8=False)
+                self.why_not_native = None
+            except NativeUnavailable as exc:
+                self.why_not_native = str(exc)
 
     @torch.inference_mode()
     def add(self, ids: Sequence[int], memory: MemoryState, sampler: Sampler) -> Row:
@@ -68,10 +87,7 @@ class DecodeBatch:
         self.cache.lengths.append(0)
         try:
             if len(ids) > 1:
-                self.cache.begin(index, 1, len(ids) - 1)
-                prompt = torch.tensor([ids[:-1]], device=self._device)
-                self.model.prefill(prompt, self._memory_rows(index, 1), self.cache)
-                self.cache.advance(len(ids) - 1)
+                self._read(index, ids[:-1])
         except BaseException:
             self.cache.lengths.pop()
             raise
@@ -87,19 +103,36 @@ class DecodeBatch:
         for row in rows:
             self._check(row)
         self._bring_forward(rows)
-        count = len(rows)
-        self.cache.begin(0, count, 1)
-        pending = torch.tensor([[row.pending] for row in self.rows[:count]], device=self._device)
-        logits = self.model.decode_step(pending, self._memory_of_first(count), self.cache)
-        self.cache.advance(1)
-        logits = logits + self._banned
-        if all(row.sampler.greedy for row in rows):
-            drawn = logits.argmax(-1).tolist()
-        else:
-            drawn = [row.sampler.draw(logits[i]) for i, row in enumerate(self.rows[:count])]
+        greedy = all(row.sampler.greedy for row in rows)
+        drawn, logits = self._step([row.pending for row in self.rows[: len(rows)]], greedy)
+        if not greedy:
+            drawn = [row.sampler.draw(logits[i]) for i, row in enumerate(self.rows[: len(rows)])]
         for row, token in zip(self.rows, drawn, strict=False):
             row.pending = token
         return [row.pending for row in rows]
+
+    def _read(self, index: int, ids: Sequence[int]) -> None:
+        """Run a prompt through the model; its keys and values are what stays of it."""
+        if self._reader is not None:
+            return self._reader.read(ids, index)
+        self.cache.begin(index, 1, len(ids))
+        prompt = torch.tensor([ids], device=self._device)
+        self.model.prefill(prompt, self._memory_rows(index, 1), self.cache)
+        self.cache.advance(len(ids))
+        return None
+
+    def _step(self, ids: list[int], greedy: bool) -> tuple[list[int], Tensor]:
+        """One token for each of the first rows: the most probable next ones (if ``greedy``), and
+        all logits, [B, V]."""
+        count = len(ids)
+        if self._native is not None:
+            return self._native.step(ids), self._native.logits_BV
+        self.cache.begin(0, count, 1)
+        pending = torch.tensor(ids, device=self._device)[:, None]
+        logits = self.model.decode_step(pending, self._memory_of_first(count), self.cache)
+        self.cache.advance(1)
+        logits = logits + self._banned
+        return logits.argmax(-1).tolist() if greedy else [], logits
 
     @torch.inference_mode()
     def remove(self, row: Row) -> None:
@@ -129,6 +162,8 @@ class DecodeBatch:
             self._memory = [
                 tuple(part.new_zeros((size, *part.shape[1:])) for part in layer) for layer in memory
             ]
+            for native in {self._native, self._reader} - {None}:
+                native.use_memory(self._memory)
         for layer, slabs in zip(memory, self._memory, strict=True):
             for part, slab in zip(layer, slabs, strict=True):
                 slab[index] = part[0]

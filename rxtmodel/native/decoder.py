@@ -1,0 +1,119 @@
+"""A model's decoder in C, on the caches and memory slabs of a ``DecodeBatch``."""
+
+# Shape suffixes: B rows, V vocabulary.
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import torch
+
+from . import library, structs
+from .describe import describe_layer, describe_model
+from .library import NativeUnavailable
+from .structs import LANES, Kept
+from .support import why_not
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from ..cache import KVCache
+    from ..model import MemoryState, ReactiveTransformer
+
+_APIECE = 4
+"""Fewer rows are not worth a second thread."""
+
+
+class NativeDecoder:
+    """Runs tokens of rows through all layers. What a row gets does not depend on the others.
+
+    Weights are copied in an order of their own, and must not change after. Many rows are shared
+    out between as many threads as PyTorch uses.
+
+    Args:
+        cache: keys and values of all rows; tokens are appended behind the ones that it holds.
+        banned: [V], added to all logits.
+        int8: by the weights of eight bits where there are some.
+
+    Raises:
+        NativeUnavailable: the model is none that the C files know (``why_not``), or they cannot
+            be compiled here.
+    """
+
+    def __init__(
+        self, model: ReactiveTransformer, cache: KVCache, banned: Tensor, *, int8: bool = True
+    ) -> None:
+        if reason := why_not(model):
+            raise NativeUnavailable(reason)
+        self._library = library.load()
+        self._cache, self._keep = cache, Kept(int8)
+        layers = list(model.causal_layers())
+        self._layers = (structs.Layer * len(layers))()
+        for index, layer in enumerate(layers):
+            kv = cache.k[index], cache.v[index]
+            describe_layer(self._keep, self._layers[index], layer, kv)
+        self._vocab_size, self._slots = model.config.vocab_size, model.config.memory.num_slots
+        width = -(-self._vocab_size // LANES) * LANES
+        self._decoder = describe_model(self._keep, model, self._layers, cache.max_len, banned)
+        self.int8 = self._keep.shortened
+        """Whether some weights are those of eight bits."""
+        self._logits = torch.zeros(cache.max_rows, width)
+        self.logits_BV = self._logits[:, : self._vocab_size]
+        """Of the last ``step``, what is banned included; the next one writes over them."""
+        self._best = (ctypes.c_int32 * cache.max_rows)()
+        longest = max(cache.max_len, self._slots)
+        self._floats = self._library.rxt_scratch(ctypes.byref(self._decoder), longest)
+        self._scratch = torch.zeros(self._floats)
+
+    def use_memory(self, slabs: MemoryState) -> None:
+        """Read memories from these slabs from now on, one entry for each layer with a memory."""
+        reading = (layer for layer in self._layers if layer.read != structs.READ_NOTHING)
+        for layer, slab in zip(reading, slabs, strict=True):
+            layer.slots = slab[0].shape[2]
+            layer.memory_k, layer.memory_v = self._keep(slab[0]), self._keep(slab[-1])
+
+    def read(self, ids: Sequence[int], row: int) -> None:
+        """Append tokens to a row. IndexError when they do not fit, or are none of the model's."""
+        start = self._cache.lengths[row]
+        self._cache.require_room(row, 1, len(ids))
+        self._check(ids)
+        self._forward(ids, [row] * len(ids), range(start, start + len(ids)), 1)
+        self._cache.lengths[row] += len(ids)
+
+    def step(self, ids: Sequence[int]) -> list[int]:
+        """One token for each of the first rows; returns the most probable next ones."""
+        count, lengths = len(ids), self._cache.lengths
+        self._cache.require_room(0, count, 1)
+        self._check(ids)
+        threads = max(1, min(torch.get_num_threads(), count // _APIECE))
+        self._forward(ids, range(count), lengths[:count], threads, results=True)
+        for row in range(count):
+            lengths[row] += 1
+        return self._best[:count]
+
+    def _forward(
+        self,
+        ids: Sequence[int],
+        rows: Sequence[int],
+        positions: Sequence[int],
+        threads: int,
+        *,
+        results: bool = False,
+    ) -> None:
+        count = len(ids)
+        if len(self._scratch) < threads * self._floats:
+            self._scratch = torch.zeros(threads * self._floats)
+        numbers = ctypes.c_int32 * count
+        self._library.rxt_forward(
+            ctypes.byref(self._decoder), numbers(*ids), numbers(*rows), numbers(*positions),
+            count, threads, self._floats, self._scratch.data_ptr(),
+            self._logits.data_ptr() if results else None, self._best if results else None,
+        )  # fmt: skip
+
+    def _check(self, ids: Sequence[int]) -> None:
+        # In C a wrong number would read whatever stands there.
+        if min(ids) < 0 or max(ids) >= self._vocab_size:
+            raise IndexError(f"ids must be those of {self._vocab_size} tokens, got {list(ids)}")

@@ -1,0 +1,132 @@
+/* Products of weights with a few rows.
+ *
+ * Weights lie in panels of 16 outputs: float32 as [panel][input][16]; int8, with a scale for each
+ * output, as [panel][input / 4][16][4], so that one load and shifts give four inputs. Each output is one sum over the inputs in their order, by multiply-add, however many rows
+ * are multiplied at once: what a row gets does not depend on the others. */
+#pragma once
+
+#include "vector.h"
+
+typedef struct {
+    const void *data;
+    const float *scale; /* of int8 weights; NULL: float32 */
+    int32_t inputs, outputs;
+} product;
+
+/* Sums that fit the registers. */
+#ifdef __AVX512F__
+#define SUMS 16
+#else
+#define SUMS 4
+#endif
+#define MAX_ROWS 16
+/* Vectors of weights, which come from afar, that are asked for before they are needed. */
+#define AHEAD 16
+
+/* ``x`` is [inputs][rows]: all numbers that one weight meets lie beside each other. */
+INLINE void add_weight(vec *sums, const int rows, vec weight, const float *x)
+{
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) sums[r] += weight * x[r];
+}
+
+INLINE void tile(const int panels, const int rows, const int int8, const product *w, int panel,
+                 const float *x, float *out, size_t out_stride, int add)
+{
+    const size_t inputs = (size_t)w->inputs, size = inputs * LANES;
+    vec sums[SUMS];
+#pragma GCC unroll 16
+    for (int i = 0; i < panels * rows; i++) sums[i] = splat(0.0f);
+    if (int8) {
+        const int8_t *data = (const int8_t *)w->data + (size_t)panel * size;
+        for (size_t k = 0; k < inputs; k += 4)
+#pragma GCC unroll 4
+            for (int p = 0; p < panels; p++) {
+                const ivec words = load_ints(data + p * size + k * LANES);
+#pragma GCC unroll 4
+                for (int j = 0; j < 4; j++)
+                    add_weight(sums + p * rows, rows, byte_of(words, j), x + (k + j) * rows);
+            }
+    } else {
+        const float *data = (const float *)w->data + (size_t)panel * size;
+        for (size_t k = 0; k < inputs; k++)
+#pragma GCC unroll 4
+            for (int p = 0; p < panels; p++) {
+                const float *weight = data + p * size + k * LANES;
+                __builtin_prefetch(weight + AHEAD * LANES);
+                add_weight(sums + p * rows, rows, load(weight), x + k * rows);
+            }
+    }
+#pragma GCC unroll 4
+    for (int p = 0; p < panels; p++) {
+        const size_t at = (size_t)(panel + p) * LANES;
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            float *to = out + r * out_stride + at;
+            vec sum = sums[p * rows + r];
+            if (int8) sum *= load(w->scale + at);
+            store(to, add ? load(to) + sum : sum);
+        }
+    }
+}
+
+/* So many panels at once as leave the sums in registers, then what is left one by one. */
+INLINE void panels_of(const int rows, const int int8, const product *w, int from, int to,
+                      const float *x, float *out, size_t out_stride, int add)
+{
+    const int at_once = SUMS / rows < 4 ? SUMS / rows : 4;
+    for (; from + at_once <= to; from += at_once)
+        tile(at_once, rows, int8, w, from, x, out, out_stride, add);
+    for (; from < to; from++) tile(1, rows, int8, w, from, x, out, out_stride, add);
+}
+
+/* Rows that are multiplied together when ``left`` are left. */
+INLINE int group_of(int left)
+{
+    if (SUMS == 16 && left >= 8) return left >= 16 ? 16 : 8;
+    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+INLINE void multiply_as(const int int8, const product *w, const float *x, float *out,
+                        size_t out_stride, int rows, int add)
+{
+    const int panels = (w->outputs + LANES - 1) / LANES;
+    for (int from = 0; from < panels; from += 4) {
+        const int to = from + 4 < panels ? from + 4 : panels;
+        for (int row = 0; row < rows; row += group_of(rows - row)) {
+            const float *group = x + (size_t)row * w->inputs;
+            float *at = out + row * out_stride;
+            switch (group_of(rows - row)) {
+#if SUMS == 16
+            case 16: panels_of(16, int8, w, from, to, group, at, out_stride, add); break;
+            case 8: panels_of(8, int8, w, from, to, group, at, out_stride, add); break;
+#endif
+            case 4: panels_of(4, int8, w, from, to, group, at, out_stride, add); break;
+            case 2: panels_of(2, int8, w, from, to, group, at, out_stride, add); break;
+            default: panels_of(1, int8, w, from, to, group, at, out_stride, add);
+            }
+        }
+    }
+}
+
+/* out [rows, outputs up to a multiple of 16] = or += x [rows, inputs] times the weights.
+ * ``turned`` has room for x. */
+static void multiply(const product *w, const float *x, size_t x_stride, float *out,
+                     size_t out_stride, int rows, int add, float *turned)
+{
+    if (rows > 1) {
+        float *to = turned;
+        for (int row = 0; row < rows; row += group_of(rows - row)) {
+            const int group = group_of(rows - row);
+            for (int r = 0; r < group; r++)
+                for (int k = 0; k < w->inputs; k++)
+                    to[(size_t)k * group + r] = x[(row + r) * x_stride + k];
+            to += (size_t)group * w->inputs;
+        }
+        x = turned;
+    }
+    if (w->scale)
+        multiply_as(1, w, x, out, out_stride, rows, add);
+    else
+        multiply_as(0, w, x, out, out_stride, rows, add);
+}
