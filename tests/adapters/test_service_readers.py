@@ -150,6 +150,23 @@ class TestBucket:
         assert [name for name, _ in s3._objects.listed("o/Yg")] == []
         assert len([name for name, _ in s3._objects.listed("o/YQ")]) == 1
 
+    def test_a_write_that_meets_another_one_at_that_moment_is_tried_again(
+        self, s3: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        commit_next(s3)
+        put, conflicts = obstore.put, 0
+
+        def conflicting(bucket: Any, name: str, data: bytes, *, mode: Any, **options: Any) -> Any:
+            nonlocal conflicts
+            if isinstance(mode, dict) and conflicts < 2:  # S3 answers 409, and stores nothing
+                conflicts += 1
+                raise obstore.exceptions.AlreadyExistsError("409 ConditionalRequestConflict")
+            return put(bucket, name, data, mode=mode, **options)
+
+        monkeypatch.setattr(obstore, "put", conflicting)
+        assert s3.tag("m", "label") == 1
+        assert conflicts == 2
+
     @pytest.mark.parametrize("breaks", [1, 100])
     def test_a_connection_that_breaks_while_it_is_tidied_changes_no_answer(
         self, s3: Any, monkeypatch: pytest.MonkeyPatch, breaks: int
