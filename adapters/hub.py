@@ -22,18 +22,15 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     EntryNotFoundError,
-    GatedRepoError,
     HfHubHTTPError,
     HTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 
 from rxstream.errors import SnapshotError
 from rxstream.snapshot import pack, read_file
 
 from .hub_card import MARK, write_card
+from .hub_errors import FAILURES, why
 
 if TYPE_CHECKING:
     from rxstream.snapshot import Snapshot
@@ -44,8 +41,6 @@ FILE = "memory.stm.safetensors"
 CARD = "README.md"
 MAX_BYTES = 2 << 30
 """A longer file is not fetched."""
-_FAILURES = (OSError, ValueError, HTTPError)
-"""What the Hub's client raises; the last is of whichever library it speaks HTTP with."""
 _ADDRESS = re.compile(
     r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<file>[\w./-]+))?"
 )
@@ -123,8 +118,8 @@ def publish(
             revision=place.revision,
             parent_commit=parent,
         )
-    except (*_FAILURES, RuntimeError) as error:  # the last, of its own uploads
-        raise SnapshotError(f"the Hub did not take {place}: {_why(error)}") from error
+    except FAILURES as error:
+        raise SnapshotError(f"the Hub did not take {place}: {why(error)}") from error
     return str(committed.commit_url)
 
 
@@ -149,8 +144,8 @@ def load(
         _check_size(place, size, max_bytes)
         path = hf_hub_download(place.repo, place.file, revision=place.revision)
         _check_size(place, os.path.getsize(path), max_bytes)
-    except _FAILURES as error:
-        raise SnapshotError(f"the Hub does not give {place}: {_why(error)}") from error
+    except FAILURES as error:
+        raise SnapshotError(f"the Hub does not give {place}: {why(error)}") from error
     return read_file(path, fingerprint)
 
 
@@ -167,32 +162,3 @@ def _check_size(place: Address, size: int, max_bytes: int) -> None:
             f"{place} has {size} bytes, more than the {max_bytes} allowed; raise max_bytes if you "
             "trust it"
         )
-
-
-def _why(error: BaseException) -> str:
-    """One line, with the remedy for what happens most."""
-    if isinstance(error, RuntimeError) and error.__cause__ is not None:
-        error = error.__cause__
-    for kind, told in _KNOWN:
-        if isinstance(error, kind):
-            return told
-    status: int = getattr(getattr(error, "response", None), "status_code", 0)
-    return _STATUS.get(status, next(iter(str(error).splitlines()), type(error).__name__))
-
-
-_KNOWN: list[tuple[type[Exception], str]] = [  # of one that is another, the narrower comes first
-    (GatedRepoError, "access must be asked for on its page"),
-    (
-        RepositoryNotFoundError,
-        "there is no such repository, or it wants you to log in: hf auth login",
-    ),
-    (RevisionNotFoundError, "it has no such revision"),
-    (LocalEntryNotFoundError, "the Hub cannot be reached, and it is not in the cache"),
-    (EntryNotFoundError, "it has no such file"),
-]
-_STATUS = {
-    401: "log in: hf auth login",
-    403: "you may not write there",
-    409: "somebody else committed at the same time; try again",
-    412: "somebody else committed at the same time; try again",
-}

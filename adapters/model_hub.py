@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from rxtmodel.errors import CheckpointError
+
+from .hub_errors import FAILURES, why
 
 if TYPE_CHECKING:
     from rxtmodel.hub import ModelHub
@@ -24,10 +25,9 @@ class HuggingFaceHub:
         """The files of a model, from the local cache where they are there already."""
         try:
             folder = snapshot_download(repo_id, revision=revision, allow_patterns=list(FILES))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        except FAILURES as error:
             raise CheckpointError(
-                f"{repo_id} is neither a model folder nor a model that the Hub gives: "
-                f"{_first_line(error)}"
+                f"{repo_id} is neither a model folder nor a model that the Hub gives: {why(error)}"
             ) from error
         return Path(folder)
 
@@ -37,15 +37,9 @@ class HuggingFaceHub:
         try:
             url = api.create_repo(repo_id, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=list(FILES))
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise CheckpointError(
-                f"the Hub did not take {repo_id}: {_first_line(error)}"
-            ) from error
+        except FAILURES as error:
+            raise CheckpointError(f"the Hub did not take {repo_id}: {why(error)}") from error
         return str(url)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 HUB: ModelHub = HuggingFaceHub()

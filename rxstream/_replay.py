@@ -43,14 +43,20 @@ class Stored:
 
 def read(store: Store, name: str) -> Stored:
     """On the io lane."""
-    head, snapshot = store.head(name), None
-    if head is not None:
-        try:
-            snapshot = store.load(name, head)
-        except StoreNotFound:  # deleted: only the number is left, so that it is never used again
-            snapshot = None
-    after = snapshot.log_seq if snapshot is not None else 0
-    return Stored(head, snapshot, list(store.log(name, after=after)))
+    while True:
+        head, snapshot = store.head(name), None
+        if head is not None:
+            try:
+                snapshot = store.load(name, head)
+            except StoreNotFound:  # deleted: only the number is left, and is never used again
+                snapshot = None
+        after = snapshot.log_seq if snapshot is not None else 0
+        records = list(store.log(name, after=after))
+        gone = head is not None and snapshot is None
+        gap = bool(records) and snapshot is not None and records[0].seq != after + 1
+        if not (gone or gap) or store.head(name) == head:
+            return Stored(head, snapshot, records)
+        # Others went on meanwhile, and pruned the version or trimmed the log.
 
 
 def check_fingerprint(engine: Engine, snapshot: Snapshot) -> None:

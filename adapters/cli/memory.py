@@ -66,6 +66,31 @@ def add_parser(commands: Commands) -> None:
     command.add_argument("--keep", type=int, metavar="N", help="keep the newest N")
     command.add_argument("--older-than", type=float, metavar="DAYS", help="only older ones")
 
+    command = add("delete", "change.delete", "remove memories, all versions and the log")
+    command.add_argument("names", nargs="+", metavar="NAME")
+
+    command = add("expire", "change.expire", "how long a memory lives, or when it ends")
+    command.add_argument("name", metavar="NAME")
+    lifetime = command.add_mutually_exclusive_group()
+    lifetime.add_argument(
+        "--days", type=float, metavar="DAYS", help="from now; each update begins anew"
+    )
+    lifetime.add_argument("--never", action="store_true", help="it lives for ever")
+
+    command = add("sweep", "change.sweep", "free what has expired or was left by killed programs")
+
+    command = add("make", "making.make", "a new memory of a text or a dialogue")
+    command.add_argument("name", metavar="NAME")
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--text", metavar="FILE", help="each line is told to the model")
+    source.add_argument(
+        "--dialogue", metavar="FILE", help='JSON lines: {"query": "…", "answer": "…"}'
+    )
+    command.add_argument("--model", metavar="NAME|FOLDER", help="default: the bundled model")
+    command.add_argument(
+        "--no-user-data", action="store_true", help="nobody's own words; may be exported as it is"
+    )
+
     command = add("copy", "files.copy", "copy memories to another store, with all versions")
     command.add_argument("names", nargs="*", metavar="NAME", help="none means every memory")
     command.add_argument("--to", required=True, metavar="URL", help="the other store")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rxstream.errors import StoreCorrupt
-from rxstream.stores.frames import DamagedFrame, frame, frames
+from rxstream.stores.frames import OVERHEAD, DamagedFrame, frame, frames
 from rxstream.stores.records import StoredRecord
 from rxstream.stores.rows import UNREADABLE, Meta, unreadable
 from rxstream.stores.rules import damaged_memory
@@ -41,6 +41,8 @@ class DirectoryMemory:
 
     def _forget(self) -> None:
         self._identity, self._position = "", 0
+        self._last = (0, b"")
+        """Where the frame that was followed last begins, and how: with its length and checksum."""
         self._meta = Meta()
         self._infos: dict[int, bytes] = {}
         self._log: dict[int, tuple[int, int]] = {}
@@ -49,9 +51,9 @@ class DirectoryMemory:
     # Reading
 
     @property
-    def seen(self) -> tuple[str, int]:
+    def seen(self) -> tuple[str, int, tuple[int, bytes]]:
         """How far the journal was followed; changes with every transaction."""
-        return self._identity, self._position
+        return self._identity, self._position, self._last
 
     @property
     def now(self) -> float:
@@ -81,9 +83,11 @@ class DirectoryMemory:
             return []
         found = []
         with self._open() as journal:
-            read, size = _opened(journal)
+            read = _reader(journal)
             try:
-                if self._at(read, 0, size)["identity"] != self._identity:
+                if self._at(read, 0, os.fstat(journal.fileno()).st_size)["identity"] != (
+                    self._identity
+                ):
                     # Written anew since it was followed: the positions are those of another file.
                     raise damaged_memory(self._key, "its journal was changed meanwhile")
                 for seq in wanted:
@@ -99,28 +103,31 @@ class DirectoryMemory:
         raise damaged_memory(self._key, "its journal was changed meanwhile")
 
     def follow(self) -> None:
-        """Read what was written since the last time, here or by another process."""
-        try:
-            journal = self._open()
-        except FileNotFoundError:
-            if not (self._identity or any(self.folder.glob(f"v*{_SUFFIX}"))):
-                return
-            # A journal is there before the first version file. If it is now, both were written
-            # between the two looks, which is no damage.
+        """Read what was written since the last time, here or by another process.
+
+        It is damaged when two looks from the beginning find that of the same file. One could have
+        come between what a writer does: it makes a journal before the first version file, and cuts
+        a torn tail off before it writes over it.
+        """
+        found: tuple[int, ...] | None = None
+        reason: Exception
+        while True:
+            state: tuple[int, ...] = ()
             try:
-                journal = self._open()
-            except FileNotFoundError:
-                raise damaged_memory(self._key, "its journal is missing") from None
-        with journal:
-            read, size = _opened(journal)
-            try:
-                self._follow(read, size)
-            except DamagedFrame as exc:
-                self._forget()
-                raise damaged_memory(self._key, str(exc)) from exc
+                with self._open() as journal:
+                    status = os.fstat(journal.fileno())
+                    state = status.st_ino, status.st_size, status.st_mtime_ns
+                    return self._follow(_reader(journal), status.st_size)
+            except FileNotFoundError as exc:
+                if not (self._identity or any(self.folder.glob(f"v*{_SUFFIX}"))):
+                    return None
+                reason, told = exc, "its journal is missing"
             except UNREADABLE as exc:
                 self._forget()
-                raise damaged_memory(self._key, unreadable(exc)) from exc
+                reason, told = exc, str(exc) if isinstance(exc, DamagedFrame) else unreadable(exc)
+            if state == found:
+                raise damaged_memory(self._key, told) from reason
+            found = state
 
     def _follow(self, read: Callable[[int, int], bytes], size: int) -> None:
         first = next(frames(read, 0, size), None)
@@ -131,14 +138,18 @@ class DirectoryMemory:
             raise DamagedFrame("its journal is of another format; upgrade rxstream")
         if head["memory"] != self._key:
             raise DamagedFrame(f"its journal is that of {head['memory'][:80]!r}")
-        if head["identity"] != self._identity:
+        where, beginning = self._last
+        if head["identity"] == self._identity and size < where:
+            self._forget()
+            raise damaged_memory(self._key, "its journal was cut off")
+        if head["identity"] != self._identity or read(where, OVERHEAD) != beginning:
+            # Written anew, or the last frame was taken back: it could not be brought to the disk.
             self._forget()
             self._identity, self._position = head["identity"], after
-        if size < self._position:
-            raise DamagedFrame("its journal was cut off")
+            self._last = (0, read(0, OVERHEAD))
         for start, after, content in frames(read, self._position, size):
             self._take(content, start, after)
-            self._position = after
+            self._position, self._last = after, (start, read(start, OVERHEAD))
 
     def _take(self, content: dict[str, Any], start: int, after: int) -> None:
         meta = Meta.unpack(content["meta"])
@@ -238,7 +249,6 @@ def _record(row: bytes) -> StoredRecord:
     return StoredRecord.parse(row)
 
 
-def _opened(journal: Any) -> tuple[Callable[[int, int], bytes], int]:
-    """How to read from an open file, and how many bytes it has now."""
+def _reader(journal: Any) -> Callable[[int, int], bytes]:
     descriptor = journal.fileno()
-    return lambda position, size: os.pread(descriptor, size, position), os.fstat(descriptor).st_size
+    return lambda position, size: os.pread(descriptor, size, position)

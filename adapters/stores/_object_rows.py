@@ -14,16 +14,20 @@ garbage, the one that counts has another, which the document tells.
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import msgpack
 
+from rxstream.errors import StoreUnavailable
 from rxstream.stores.packing import pack
 from rxstream.stores.records import StoredRecord
+from rxstream.stores.remote import Lost
 from rxstream.stores.rows import UNREADABLE, Meta, unreadable
 from rxstream.stores.rules import damaged_memory
 
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from rxstream.stores.buffered import Buffered
 
 _LENGTH = struct.Struct("<I")
+_OBJECT = re.compile(r"o/([\w-]+)/[vl]/\d{16}(?:\.[0-9a-f]{12})?", re.ASCII)
 _FIRST_READ = 4096
 """Bytes of a version that nearly always hold its info."""
 
@@ -104,9 +109,19 @@ def coded(key: str) -> str:
     return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
 
 
-def decoded(name: str) -> str:
-    """The inverse of ``coded``. Raises ``ValueError``."""
-    return base64.urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()
+def decoded(name: str) -> str | None:
+    """The inverse of ``coded``; None for anything else."""
+    try:
+        key = base64.urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()
+        return key if coded(key) == name else None
+    except ValueError:
+        return None
+
+
+def owner_of(name: str) -> str | None:
+    """The memory whose object has this name; None when it is not an object of ours."""
+    found = _OBJECT.fullmatch(name)
+    return None if found is None else decoded(found[1])
 
 
 def document_name(key: str) -> str:
@@ -199,10 +214,16 @@ class ObjectMemory:
             unusual=unusual,
         )
         if not self._objects.swap(document_name(self._key), self.tag, document.pack(self._key)):
-            self._objects.remove(put)
+            self._tidy(put)
             return False
-        self._objects.remove(gone)
+        self._tidy(gone)
         return True
+
+    def _tidy(self, names: Sequence[str]) -> None:
+        """Remove what is out of use. What was decided by then stays so, also when that fails."""
+        for _ in range(3):
+            with suppress(Lost, StoreUnavailable):  # what is left is found by ``sweep``
+                return self._objects.remove(names)
 
     def _new(self, changes: Buffered) -> Iterable[tuple[str, bytes]]:
         for version, (info, packed) in changes.added.items():

@@ -103,7 +103,10 @@ class RedisMemory:
         infos = self._of(b"i")
         if limit == 1 and before is not None and self._client.hexists(infos, before - 1):
             return [before - 1]  # the usual question, whether a version is there
-        numbers = sorted(map(int, self._client.hkeys(infos)), reverse=True)
+        try:
+            numbers = sorted(map(int, self._client.hkeys(infos)), reverse=True)
+        except ValueError as exc:
+            raise damaged_memory(self._key, "a version's number is none") from exc
         return [n for n in numbers if before is None or n < before][:limit]
 
     def records(self, first: int, count: int) -> list[tuple[int, StoredRecord]]:

@@ -69,7 +69,8 @@ class BucketObjects:
         with self._translated(in_doubt=True):
             try:
                 obstore.put(self._bucket, name, data, mode={"e_tag": tag}, use_multipart=False)
-            except exceptions.PreconditionError:
+            except (exceptions.PreconditionError, exceptions.AlreadyExistsError):
+                # The second is S3's "409 conflicting operation": another one came at that moment.
                 return False
             except FileNotFoundError as exc:
                 self._check_bucket(exc)

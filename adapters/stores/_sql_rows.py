@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rxstream.snapshot import MAX_NUMBER
 from rxstream.stores.records import StoredRecord
 from rxstream.stores.rows import UNREADABLE, Meta, unreadable
-from rxstream.stores.rules import damaged_memory
+from rxstream.stores.rules import damaged_memory, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -179,10 +179,10 @@ def names(execute: Execute, now: float, prefix: str, after: str, limit: int | No
             MAX_NUMBER if limit is None else limit,
         ],
     )
-    return [bytes(key).decode("utf-8") for (key,) in rows]
+    return [key_of(bytes(key)) for (key,) in rows]
 
 
 def expired(execute: Execute, now: float) -> list[str]:
     """Names of memories that have expired, but were not deleted."""
     rows = execute("SELECT key FROM memories WHERE expires_at <= ? ORDER BY key", [now])
-    return [bytes(key).decode("utf-8") for (key,) in rows]
+    return [key_of(bytes(key)) for (key,) in rows]

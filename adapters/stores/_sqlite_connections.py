@@ -109,9 +109,11 @@ class Connections:
         """Move the write-ahead log into the file, if no reader of an older state is in the way."""
         with self._writing, contextlib.suppress(sqlite3.Error):
             if self._writer is not None:
-                self._writer.execute("PRAGMA busy_timeout=1000")
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                self._writer.execute(f"PRAGMA busy_timeout={int(self._timeout * 1000)}")
+                try:
+                    self._writer.execute("PRAGMA busy_timeout=1000")
+                    self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                finally:
+                    self._writer.execute(f"PRAGMA busy_timeout={int(self._timeout * 1000)}")
 
     def close(self) -> None:
         """Wait for what is running, then close; idempotent."""
@@ -198,7 +200,11 @@ class Connections:
         # Where not even the shared-memory file can be made, the database can only be read as a file
         # that nobody changes; and that is the truth only if no commits wait in a write-ahead log.
         wal = Path(f"{self.path}-wal")
-        if wal.exists() and wal.stat().st_size > 0:
+        try:
+            unfinished = wal.stat().st_size > 0
+        except FileNotFoundError:
+            unfinished = False
+        if unfinished:
             raise StoreUnavailable(
                 f"{self.path} has unfinished work in {wal.name}, which cannot be read without "
                 "write permission; copy both files to a folder where you may write"

@@ -9,7 +9,7 @@ import shutil
 import threading
 import weakref
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -78,16 +78,13 @@ class DirectoryStore(BaseStore):
         with self._translated():
             shutil.rmtree(self.path)
 
-    def sweep(self) -> int:
-        """See ``Store.sweep``."""
-        swept = super().sweep()
-        with self._gate:
+    def _clean(self) -> None:
+        with self._gate, self._translated():
             for key in list(keys_in(self.path)):
                 memory, lock = self._memory(key)
-                with lock, self._translated(), files.locked(memory.folder / LOCK):
-                    memory.follow()
+                with lock, files.locked(memory.folder / LOCK), suppress(StoreCorrupt):
+                    memory.follow()  # of a damaged memory nobody knows what is out of use
                     memory.sweep()
-        return swept
 
     def _read(self, key: str, work: Callable[[Rows], T]) -> T:
         with self._gate:
@@ -126,7 +123,7 @@ class DirectoryStore(BaseStore):
         for key in candidates:
             if len(found) == limit:
                 break
-            if self._read(key, lambda rows: rows.meta().at(rows.now).live):
+            if self._may_be(key, lambda rows: rows.meta().at(rows.now).live):
                 found.append(key)
         return found
 
@@ -136,8 +133,15 @@ class DirectoryStore(BaseStore):
         return [
             key
             for key in keys
-            if self._read(key, lambda rows: rows.meta().at(rows.now) is not rows.meta())
+            if self._may_be(key, lambda rows: rows.meta().at(rows.now) is not rows.meta())
         ]
+
+    def _may_be(self, key: str, wanted: Callable[[Rows], bool]) -> bool:
+        """Whether a memory is as wanted; true of a damaged one, which says so when it is used."""
+        try:
+            return self._read(key, wanted)
+        except StoreCorrupt:
+            return True
 
     def _close(self) -> None:
         self._gate.close()
@@ -191,7 +195,6 @@ class DirectoryStore(BaseStore):
     def _after_fork(self) -> None:
         # Locks and half-followed journals of threads that do not exist in the child.
         self._guard = threading.Lock()
-        self._gate.after_fork()
         self._memories.clear()
 
 

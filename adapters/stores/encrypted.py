@@ -136,7 +136,10 @@ class EncryptedStore(StoreWrapper):
         bound = ("info", outer.memory, str(outer.version), outer.metadata.get(_DIGEST, ""))
         sealed = _from_base64(outer.metadata.get(_INFO, ""))
         plain = self._keys.open(sealed, bound, outer.metadata.get(_KEY, ""), what)
-        return records.decode_info(outer.memory, outer.version, plain)
+        try:
+            return records.decode_info(outer.memory, outer.version, plain)
+        except ValueError as exc:
+            raise rules.damaged_version(outer.memory, outer.version, str(exc)) from exc
 
     def _open_record(self, key: str, outer: LogRecord) -> LogRecord:
         what = f"memory {key!r}: log record {outer.seq}"
@@ -144,7 +147,10 @@ class EncryptedStore(StoreWrapper):
             return outer
         sealed = _from_base64(outer.completed.query)
         plain = self._keys.open(sealed, (key, "record"), outer.conversation, what)
-        return records.parse(plain, outer.seq, outer.remembered)
+        try:
+            return records.parse(plain, outer.seq, outer.remembered)
+        except ValueError as exc:
+            raise records.damaged(key, outer.seq, str(exc)) from exc
 
     def _is_sealed(self, mark: str, what: str) -> bool:
         if mark == SEALED:

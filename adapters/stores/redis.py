@@ -15,6 +15,7 @@ from redis.retry import Retry
 from rxstream.errors import StoreCorrupt, StoreNotFound, StoreUnavailable
 from rxstream.stores.buffered import Buffered
 from rxstream.stores.remote import Lost, Outrun, RemoteStore
+from rxstream.stores.rules import key_of
 
 from ._redis_rows import SCRIPT, RedisMemory, Space, commands
 
@@ -156,7 +157,7 @@ class RedisStore(RemoteStore):
             if len(names) < _PAGE:
                 break
             low = b"(" + names[-1]
-        return [name.decode("utf-8") for name in found[:limit]]
+        return [key_of(name) for name in found[:limit]]
 
     def _expired(self) -> list[str]:
         def expired() -> list[bytes]:
@@ -165,7 +166,7 @@ class RedisStore(RemoteStore):
                 now = seconds + micros / 1e6 + self._skew
                 return list(self._client.zrangebyscore(self._space.expiry, "-inf", now))
 
-        return sorted(name.decode("utf-8") for name in self._persist(expired))
+        return sorted(map(key_of, self._persist(expired)))
 
     def _close(self) -> None:
         if self._gate.close() and self._process == os.getpid():

@@ -11,11 +11,11 @@ from rxstream.errors import StoreCorrupt, StoreNotFound, StoreUnavailable
 from rxstream.stores.buffered import Buffered
 from rxstream.stores.remote import Outrun, RemoteStore
 
-from ._object_rows import Document, ObjectMemory, counts, decoded, document_name
+from ._object_rows import Document, ObjectMemory, counts, decoded, document_name, owner_of
 from ._s3_objects import BucketObjects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rxstream.stores.rows import Rows
 
@@ -70,23 +70,21 @@ class S3Store(RemoteStore):
         self._persist(remove, repeatable=True)
         self.close()
 
-    def sweep(self) -> int:
-        """See ``Store.sweep``."""
-        swept = super().sweep()
-
+    def _clean(self) -> None:
         def clean() -> None:
             before = datetime.now(UTC) - GARBAGE_AGE + timedelta(seconds=self._skew)
-            documents: dict[str, Document] = {}
+            documents: dict[str, Document | None] = {}
             for name, made in self._objects.listed("o"):
-                owner = name.split("/")[1]
+                owner = owner_of(name)
+                if owner is None:  # somebody else's
+                    continue
                 if owner not in documents:
-                    memory = ObjectMemory(self._objects, decoded(owner), self._now())
-                    documents[owner] = memory.document
-                if made < before and not counts(documents[owner], name):
+                    documents[owner] = self._document(owner)
+                document = documents[owner]  # of a damaged one nobody knows what counts
+                if document is not None and made < before and not counts(document, name):
                     self._objects.remove([name])
 
         self._persist(clean, repeatable=True)
-        return swept
 
     def _read_once(self, key: str, work: Callable[[Rows], T]) -> T:
         memory = ObjectMemory(self._objects, key, self._now())
@@ -112,14 +110,17 @@ class S3Store(RemoteStore):
 
     def _names(self, prefix: str, after: str, limit: int | None) -> list[str]:
         def names() -> list[str]:
-            all_names = (decoded(name.removeprefix("d/")) for name, _ in self._objects.listed("d"))
-            wanted = sorted(n for n in all_names if n.startswith(prefix) and n > after)
+            wanted = sorted(n for n in self._all_names() if n.startswith(prefix) and n > after)
             now, found = self._now(), list[str]()
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 for start in range(0, len(wanted), 256):
                     some = wanted[start : start + 256]
-                    live = pool.map(lambda key: self._document(key).meta.at(now).live, some)
-                    found += [key for key, is_live in zip(some, live, strict=True) if is_live]
+                    documents = pool.map(self._document, some)
+                    found += [
+                        key
+                        for key, document in zip(some, documents, strict=True)
+                        if document is None or document.meta.at(now).live
+                    ]
                     if limit is not None and len(found) >= limit:
                         break
             return found[:limit]
@@ -128,19 +129,30 @@ class S3Store(RemoteStore):
 
     def _expired(self) -> list[str]:
         def expired() -> list[str]:
-            keys = [decoded(name.removeprefix("d/")) for name, _ in self._objects.listed("d")]
-            now = self._now()
+            keys, now = sorted(self._all_names()), self._now()
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                metas = [document.meta for document in pool.map(self._document, keys)]
-            return sorted(
-                key for key, meta in zip(keys, metas, strict=True) if meta.at(now) is not meta
-            )
+                documents = list(pool.map(self._document, keys))
+            return [
+                key
+                for key, document in zip(keys, documents, strict=True)
+                if document is None or document.meta.at(now) is not document.meta
+            ]
 
         return self._persist(expired)
 
-    def _document(self, key: str) -> Document:
+    def _all_names(self) -> Iterator[str]:
+        """Names of all memories with a document. Objects of others are passed over."""
+        for name, _ in self._objects.listed("d"):
+            if (key := decoded(name.removeprefix("d/"))) is not None:
+                yield key
+
+    def _document(self, key: str) -> Document | None:
+        """None for a damaged one, which says so when it is used."""
         found = self._objects.get(document_name(key))
-        return Document() if found is None else Document.unpack(key, found[0])
+        try:
+            return Document() if found is None else Document.unpack(key, found[0])
+        except StoreCorrupt:
+            return None
 
     def _close(self) -> None:
         self._gate.close()

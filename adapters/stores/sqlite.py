@@ -77,8 +77,13 @@ class SqliteStore(BaseStore):
         """Remove the file, also what keeps version numbers from being used again. The store is
         closed then; nobody else may have it open."""
         self.close()
-        for end in ("", "-wal", "-shm"):
-            Path(f"{self._db.path}{end}").unlink(missing_ok=True)
+        try:
+            for end in ("", "-wal", "-shm"):
+                Path(f"{self._db.path}{end}").unlink(missing_ok=True)
+        except OSError as exc:
+            raise StoreUnavailable(
+                f"{self._db.path} cannot be removed: {exc.strerror}; give permission on its folder"
+            ) from exc
 
     def _read(self, key: str, work: Callable[[Rows], T]) -> T:
         with self._db.read() as connection:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import StoreNotFound
+from ..errors import StoreCorrupt, StoreNotFound
 from ..snapshot import MAX_NUMBER, Snapshot, pack
 from . import branching, records, rules
 from .watching import Watchers
@@ -66,8 +66,11 @@ class BaseStore(ABC):
         """See ``close``."""
 
     def _expired(self) -> builtins.list[str]:
-        """Names of memories that have expired, but were not deleted yet."""
+        """Names of memories that have expired, but were not deleted yet, or may have."""
         return []
+
+    def _clean(self) -> None:  # noqa: B027 - there may be nothing to do
+        """Free what killed writers left behind."""
 
     # Versions
 
@@ -121,6 +124,8 @@ class BaseStore(ABC):
         rules.check_limit(limit)
         if before is not None:
             before = min(before, MAX_NUMBER + 1)
+        if limit is not None:
+            limit = min(limit, MAX_NUMBER)
         if limit == 0 or (before is not None and before <= 0):
             return []
         return self._read(
@@ -181,7 +186,16 @@ class BaseStore(ABC):
             _alive(rows)
             return expired
 
-        return sum(self._write(key, work) for key in self._expired())
+        swept, damage = 0, None
+        for key in self._expired():
+            try:
+                swept += self._write(key, work)
+            except StoreCorrupt as exc:  # is told when all others were swept
+                damage = damage or exc
+        self._clean()
+        if damage is not None:
+            raise damage
+        return swept
 
     # The log
 
@@ -212,26 +226,28 @@ class BaseStore(ABC):
 
     def _pages(self, key: str, after: int) -> Iterator[LogRecord]:
         life: int | None = None
+        size = _PAGE
 
-        def work(rows: Rows) -> tuple[Meta, builtins.list[tuple[int, records.StoredRecord]]]:
+        def work(rows: Rows) -> tuple[int, builtins.list[LogRecord]]:
+            # Also what is missing is found in here: a store then looks whether somebody removed it.
             meta = _meta(rows)
-            first = max(after + 1, meta.log_start)
-            return meta, rows.records(first, _PAGE) if first <= meta.last_seq else []
+            expected = range(max(after + 1, meta.log_start), meta.last_seq + 1)[:size]
+            found = dict(rows.records(expected.start, len(expected))) if expected else {}
+            return meta.log_start, [_record(key, seq, found.get(seq)) for seq in expected]
 
         while True:
-            meta, rows = self._read(key, work)
-            if life not in (None, meta.log_start):
-                return  # deleted or trimmed meanwhile
-            life = meta.log_start
-            found = dict(rows)
-            expected = range(max(after + 1, life), meta.last_seq + 1)[:_PAGE]
-            for seq in expected:
-                if seq not in found:
-                    raise records.damaged(key, seq, "it is missing")
-                yield records.decode(key, seq, found[seq])
-            if not expected:
-                return
-            after = expected[-1]
+            try:
+                start, page = self._read(key, work)
+            except StoreCorrupt:
+                if size == 1:
+                    raise
+                size = 1  # all that precede the damaged one can still be given
+                continue
+            if not page or life not in (None, start):
+                return  # the end, or deleted or trimmed meanwhile
+            life = start
+            yield from page
+            after = page[-1].seq
 
     def forget(self, key: str, seq: int) -> None:
         def work(rows: Rows) -> None:
@@ -268,7 +284,7 @@ class BaseStore(ABC):
         rules.check_limit(limit)
         if limit == 0:
             return []
-        return self._names(prefix, after, limit)
+        return self._names(prefix, after, None if limit is None else min(limit, MAX_NUMBER))
 
     def watch(
         self, key: str, *, after: int | None = None, timeout: float | None = None
@@ -307,6 +323,12 @@ class BaseStore(ABC):
 
 def _meta(rows: Rows) -> Meta:
     return rows.meta().at(rows.now)
+
+
+def _record(key: str, seq: int, stored: records.StoredRecord | None) -> LogRecord:
+    if stored is None:
+        raise records.damaged(key, seq, "it is missing")
+    return records.decode(key, seq, stored)
 
 
 def _alive(rows: Rows) -> Meta:

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from ..errors import StoreNotFound
 from .wrapper import StoreWrapper
 
 if TYPE_CHECKING:
@@ -33,17 +34,24 @@ class CachedStore(StoreWrapper):
         self.hits = self.misses = 0
 
     def load(self, key: str, version: int | None = None) -> Snapshot:
-        info = self.inner.info(key, version)
-        with self._lock:
-            found = self._kept.get((key, info.version))
-            if found is not None and found.digest == info.digest:
-                self._kept.move_to_end((key, info.version))
-                self.hits += 1
-                return found
-            self.misses += 1
-        loaded = self.inner.load(key, info.version)
-        self._keep(loaded)
-        return loaded
+        while True:
+            info = self.inner.info(key, version)
+            with self._lock:
+                found = self._kept.get((key, info.version))
+                if found is not None and found.digest == info.digest:
+                    self._kept.move_to_end((key, info.version))
+                    self.hits += 1
+                    return found
+            try:
+                loaded = self.inner.load(key, info.version)
+            except StoreNotFound:
+                if version is not None:
+                    raise
+                continue  # it was the newest, was followed by another and pruned just now
+            with self._lock:
+                self.misses += 1
+            self._keep(loaded)
+            return loaded
 
     def commit(
         self, snapshot: Snapshot, *, expect: int | None, request_id: str | None = None

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import StoreError, VersionConflict
+from ..errors import StoreError, StoreNotFound, VersionConflict
 from ..model import CompletedInteraction
 from ..store import LogRecord
 
@@ -32,14 +32,20 @@ def copy_memory(source: Store, target: Store, key: str) -> Copied:
     """
     versions = records = 0
     while True:
-        # The log first: a version must not come before the records that it holds.
+        # Labels before versions, so that none is of a version that came later; and the log before
+        # versions, which must not come before the records that they hold.
+        labels = source.tags(key)
         records += _copy_log(source, target, key)
         copied = _copy_versions(source, target, key)
         versions += copied
         if not copied and target.last_seq(key) == source.last_seq(key):
             break
-    for label, version in source.tags(key).items():
-        target.tag(key, label, version)
+    for label, version in labels.items():
+        try:
+            target.tag(key, label, version)
+        except StoreNotFound:
+            if source.tags(key).get(label) == version:
+                raise
     expires_at = source.expires_at(key)
     if expires_at is not None:
         target.expire(key, max(1.0, expires_at - time.time()))
@@ -59,7 +65,11 @@ def _copy_versions(source: Store, target: Store, key: str) -> int:
     copied = 0
     for version in reversed(source.history(key)):
         if head is None or version > head:
-            target.commit(source.load(key, version), expect=head)
+            try:
+                snapshot = source.load(key, version)
+            except StoreNotFound:  # pruned just now; what there is has changed
+                return copied + _copy_versions(source, target, key)
+            target.commit(snapshot, expect=head)
             head, copied = version, copied + 1
     return copied
 

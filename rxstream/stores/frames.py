@@ -53,7 +53,9 @@ def frames(
     """
     while start + _HEAD.size <= end:
         head = read(start, _HEAD.size)
-        length, check, own = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+        if len(head) < _HEAD.size:
+            return  # a torn tail that was cut off since ``end`` was found
+        length, check, own = _HEAD.unpack(head)
         if own != zlib.crc32(head[:8]):
             if _only_zeros(read, start, end):
                 return

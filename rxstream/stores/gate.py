@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 from ..errors import ClosedError
@@ -19,6 +21,7 @@ class Gate:
         self._changed = threading.Condition(threading.Lock())
         self._calls = 0
         self._closed = False
+        _all.add(self)
 
     def __enter__(self) -> None:
         with self._changed:
@@ -43,7 +46,19 @@ class Gate:
             self._changed.wait_for(lambda: self._calls == 0)
         return not was
 
-    def after_fork(self) -> None:
-        """In the child, where the calls of other threads do not exist."""
+    def _after_fork(self) -> None:
+        # In the child, where the calls of other threads do not exist, and never end.
         self._changed = threading.Condition(threading.Lock())
         self._calls = 0
+
+
+_all: weakref.WeakSet[Gate] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for gate in _all:
+        gate._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

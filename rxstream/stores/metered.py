@@ -85,7 +85,7 @@ def _metered(name: str) -> Any:
             error = type(exc).__name__
             raise
         finally:
-            moved = args[0] if name == "commit" else result
+            moved = (args or [options.get("snapshot")])[0] if name == "commit" else result
             call = Call(
                 method=name,
                 seconds=time.perf_counter() - began,

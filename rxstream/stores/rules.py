@@ -31,6 +31,16 @@ def check_key(key: str) -> str:
     return check_text(key, "a memory name", longest=MAX_KEY_BYTES)
 
 
+def key_of(stored: bytes) -> str:
+    """The name that is kept as these bytes. Raises ``StoreCorrupt``."""
+    try:
+        return stored.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise StoreCorrupt(
+            f"the name of a memory is damaged: {stored[:80]!r}; restore the store from a copy"
+        ) from exc
+
+
 def check_label(label: str) -> str:
     """Return ``label`` when it may name a version, else raise ``ValueError``."""
     return check_text(label, "a label", longest=MAX_LABEL_BYTES)

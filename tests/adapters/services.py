@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import os
 import pwd
@@ -11,16 +12,17 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PATIENCE = 60.0
 BUCKET = "rxstream-tests"
@@ -203,6 +205,26 @@ def s3_endpoint() -> Iterator[str]:
 
 MOTO = """
 import sys
+from moto.s3.responses import S3Response
 from moto.server import main
+from tests.adapters.services import one_at_a_time
+
+S3Response.put_object = one_at_a_time(S3Response.put_object)
 main(["-H", "127.0.0.1", "-p", sys.argv[1]])
 """
+
+
+def one_at_a_time(put: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What moto does to put an object, as S3 does it.
+
+    Moto looks whether the condition holds, and then puts: another thread may come between, and of
+    two that put on the same condition both win.
+    """
+    lock = threading.Lock()
+
+    @functools.wraps(put)
+    def put_object(response: Any) -> Any:
+        with lock:
+            return put(response)
+
+    return put_object

@@ -186,3 +186,19 @@ def test_a_keyring_that_cannot_work_is_refused(
     assert OLD.hex() not in repr(KEYS)
     assert str(OLD) not in repr(KEYS)
     assert len(Keyring.new_key()) == 32
+
+
+def test_contents_that_only_a_newer_release_can_read_are_reported_by_name(
+    store: EncryptedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal = Keyring.seal
+    with monkeypatch.context() as newer:
+        newer.setattr(
+            Keyring, "seal", lambda self, data, *bound: seal(self, b"another format", *bound)
+        )
+        commit_next(store)
+        store.append("m", record())
+    with pytest.raises(StoreCorrupt, match="'m': version 1 is damaged"):
+        store.info("m")
+    with pytest.raises(StoreCorrupt, match="'m': log record 1 is damaged"):
+        list(store.log("m"))

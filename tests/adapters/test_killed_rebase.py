@@ -73,8 +73,10 @@ def test_a_writer_killed_beside_another_loses_nothing_and_holds_nobody_up(
         # One more may be on record: killed before it could say so.
         assert len(recorded) - QUERIES in (len(acknowledged), len(acknowledged) + 1)
 
-        if finished:
+        if finished and len(set(died)) >= 3:
             break
+        if finished:  # with fewer statements than at other times: how many, is a matter of timing
+            continue
         died.append(len(acknowledged))
         worker.start("converse", *place, "a", durability, QUERIES, NEVER)  # the client asks again
         worker.start("wait")
@@ -84,5 +86,4 @@ def test_a_writer_killed_beside_another_loses_nothing_and_holds_nobody_up(
         remembered, _ = look(opener_of(*place))
         assert sorted(remembered) == sorted(f"{name}{n}" for name in "ab" for n in range(QUERIES))
     else:
-        pytest.fail("nobody came to the end")
-    assert len(set(died)) >= 3, "it died at different moments"
+        pytest.fail(f"nobody came to the end, or all died at the same moments: {set(died)}")

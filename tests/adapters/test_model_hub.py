@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
 
-from adapters import model_hub
+from adapters import hub, model_hub
 from adapters.model_hub import HUB
+from rxstream.errors import SnapshotError
+from rxstream.testing._store_samples import snapshot
 from rxtmodel.errors import CheckpointError
+
+HTTP = import_module(HTTPError.__module__.partition(".")[0])
+"""What the Hub's client speaks HTTP with: httpx, or its successor."""
 
 
 class Api:
@@ -74,3 +80,49 @@ def test_a_refused_upload_is_one_clear_line(monkeypatch):
     monkeypatch.setattr(model_hub, "HfApi", lambda: api)
     with pytest.raises(CheckpointError, match="did not take me/mine: the Hub is closed"):
         HUB.upload(Path(), "me/mine")
+
+
+@pytest.fixture
+def nobody_answers(monkeypatch):
+    """The Hub's own client, whose every connection is refused."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise HTTP.ConnectError("[Errno 111] Connection refused\nsomewhere")
+
+    monkeypatch.setattr(HTTP.Client, "send", refuse)
+
+
+@pytest.mark.usefixtures("nobody_answers")
+class TestWithoutANetwork:
+    def test_an_upload_says_that_the_hub_cannot_be_reached(self, tmp_path):
+        with pytest.raises(CheckpointError) as caught:
+            HUB.upload(tmp_path, "me/mine")
+        assert str(caught.value) == (
+            "the Hub did not take me/mine: the Hub cannot be reached ([Errno 111] Connection "
+            "refused); check the network, or the proxy's settings"
+        )
+
+    def test_a_download_says_so_too(self):
+        with pytest.raises(CheckpointError, match="cannot be reached, and it is not in the cache"):
+            HUB.download("me/mine-that-is-nowhere")
+
+    def test_publishing_a_snapshot_says_so_too(self):
+        with pytest.raises(SnapshotError, match=r"cannot be reached \(.*; check the network"):
+            hub.publish(snapshot(), "hf://me/mine", user_data=True)
+
+
+def test_a_transfer_that_fails_in_its_own_library_is_one_clear_line(monkeypatch):
+    def fail(*_: object, **__: object) -> str:
+        raise RuntimeError("Data processing error: CAS service error")
+
+    monkeypatch.setattr(model_hub, "snapshot_download", fail)
+    with pytest.raises(CheckpointError, match="CAS service error"):
+        HUB.download("me/mine")
+    monkeypatch.setattr(hub, "hf_hub_download", fail)
+    monkeypatch.setattr(hub, "get_hf_file_metadata", fail_to_connect)
+    with pytest.raises(SnapshotError, match="CAS service error"):
+        hub.load("hf://me/mine")
+
+
+def fail_to_connect(*_: object, **__: object) -> None:
+    raise HTTP.ConnectError("no network")

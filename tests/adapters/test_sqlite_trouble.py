@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from adapters.stores._sqlite_connections import Connections
 from adapters.stores.sqlite import SqliteStore
 from rxstream.errors import StoreCorrupt, StoreError, StoreNotFound, StoreUnavailable
 from rxstream.snapshot import Snapshot
@@ -164,6 +165,7 @@ class TestTrouble:
 
 FILE_LIMIT = """
 import resource, sys
+from adapters.stores._sqlite_connections import Connections
 from adapters.stores.sqlite import SqliteStore
 from rxstream.errors import StoreUnavailable
 from tests.adapters.sqlite_worker import snapshot
@@ -177,3 +179,64 @@ for version in range(1, 200):
         print("refused", exc)
         break
 """
+
+
+class TestMoments:
+    """What happens between two steps of a call."""
+
+    def test_patience_is_as_long_after_a_checkpoint_that_failed(
+        self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(store)
+        writer = store._db._writer
+
+        class Failing:
+            def execute(self, statement: str) -> object:
+                if "wal_checkpoint" in statement:
+                    raise sqlite3.OperationalError("disk I/O error")
+                assert writer is not None
+                return writer.execute(statement)
+
+        monkeypatch.setattr(store._db, "_writer", Failing())
+        store._db.checkpoint()
+        monkeypatch.undo()
+        with store._db.write() as connection:
+            assert connection.execute("PRAGMA busy_timeout").fetchone() == (30_000,)
+
+    def test_a_log_that_its_last_writer_removes_just_now_is_none_that_waits(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with closing(SqliteStore(path)) as store:
+            fill(store)
+        connect = Connections._connect
+
+        def unwritable(self: Connections, options: str) -> sqlite3.Connection:
+            if options == "mode=ro":
+                error = sqlite3.OperationalError("unable to open database file")
+                error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+                raise error
+            return connect(self, options)
+
+        monkeypatch.setattr(Connections, "_connect", unwritable)
+        exists = Path.exists
+        monkeypatch.setattr(  # it still was there at the first look
+            Path, "exists", lambda self: self.name.endswith("-wal") or exists(self)
+        )
+        with closing(SqliteStore(path, read_only=True)) as store:
+            assert store.load("m") == snapshot(3)
+
+    def test_a_file_that_cannot_be_removed_is_reported(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refused(self: Path, missing_ok: bool = False) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        store = SqliteStore(path)
+        monkeypatch.setattr(Path, "unlink", refused)
+        with pytest.raises(StoreUnavailable, match="cannot be removed: Permission denied"):
+            store.erase()
+
+    def test_a_number_of_results_may_be_of_any_size(self, store: SqliteStore) -> None:
+        fill(store)
+        assert store.history("m", limit=1 << 70) == [3, 2, 1]
+        assert store.list(limit=1 << 70) == ["m"]

@@ -155,3 +155,9 @@ def test_what_is_left_of_a_lifetime_is_copied_with_a_memory() -> None:
     assert target.expires_at("for ever") is None
     target._skew += 101
     assert target.list() == ["for ever"]
+
+
+def test_a_commit_is_counted_however_it_is_written() -> None:
+    _, metered, _ = counted()
+    metered.commit(snapshot=snapshot("m", 1), expect=None)
+    assert metered.totals()["commit"].nbytes == len(snapshot("m", 1).state)

@@ -1,14 +1,15 @@
-"""``rxt memory fork``, ``rollback``, ``tag`` and ``prune``."""
+"""``rxt memory fork``, ``rollback``, ``tag``, ``prune``, ``delete``, ``expire`` and ``sweep``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rxstream.errors import VersionConflict
+from rxstream.errors import StoreNotFound, VersionConflict
 
 from ..failure import CommandError
-from ..session import checked_name
+from ..session import checked_name, has_begun
 from .refs import find, opened
+from .show import moment
 
 if TYPE_CHECKING:
     import argparse
@@ -74,3 +75,47 @@ def prune(args: argparse.Namespace) -> int:
         swept = store.sweep() if args.name is None else 0
     print(f"removed {total} versions" + (f" and {swept} expired memories" if swept else ""))
     return 0
+
+
+def delete(args: argparse.Namespace) -> int:
+    """Remove memories with all that they hold. None goes when one of them is not there."""
+    with opened(args) as store:
+        names = list(dict.fromkeys(map(checked_name, args.names)))
+        for name in names:
+            if not has_begun(store, name):
+                raise _absent(name)
+        for name in names:
+            versions = len(store.history(name))
+            store.delete(name)
+            print(f"deleted {name!r}: {versions} versions and the log")
+    return 0
+
+
+def expire(args: argparse.Namespace) -> int:
+    """Set or remove the lifetime of a memory, or tell when it ends."""
+    with opened(args) as store:
+        name = checked_name(args.name)
+        try:
+            if args.never or args.days is not None:
+                store.expire(name, None if args.never else args.days * DAY)
+            elif not has_begun(store, name):
+                raise StoreNotFound
+        except ValueError as error:
+            raise CommandError(f"--days must be more than 0 and finite, not {args.days}") from error
+        except StoreNotFound as error:
+            raise _absent(name) from error
+        ends = store.expires_at(name)
+    told = "never expires" if ends is None else f"expires {moment(ends)} unless it is updated"
+    print(f"{name!r} {told}")
+    return 0
+
+
+def sweep(args: argparse.Namespace) -> int:
+    """Free the space of what is out of use."""
+    with opened(args) as store:
+        print(f"removed {store.sweep()} expired memories")
+    return 0
+
+
+def _absent(name: str) -> CommandError:
+    return CommandError(f"there is no memory {name!r}; rxt memory list shows what there is")

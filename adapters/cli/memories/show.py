@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rxstream import tensorfile
-from rxstream.errors import StoreCorrupt
+from rxstream.errors import StoreCorrupt, StoreNotFound
 
 from ..failure import CommandError, one_line
 from ..session import checked_name
@@ -27,7 +27,10 @@ def list_memories(args: argparse.Namespace) -> int:
         damaged = False
         rows = []
         for name in store.list(args.prefix):
-            found = _summary(store, name)
+            try:
+                found = _summary(store, name)
+            except StoreNotFound:  # deleted just now
+                continue
             damaged |= "damaged" in found
             if args.json:
                 print(json.dumps({"name": name, **found}, ensure_ascii=False))
@@ -74,6 +77,8 @@ def log(args: argparse.Namespace) -> int:
             except StoreCorrupt as error:
                 found: dict[str, Any] = {"version": version, "damaged": one_line(error)}
                 rows.append([version, "DAMAGED", "", "", "", "", ""])
+            except StoreNotFound:  # pruned just now
+                continue
             else:
                 found = as_json(info) | {"labels": labels.get(version, [])}
                 marks = " ".join(labels.get(version, []))
