@@ -206,6 +206,12 @@ class RxtAdapter:
         except CheckpointError as error:
             raise SnapshotIncompatible(str(error)) from error
 
+    def distance(self, memory: MemoryVersion, other: MemoryVersion) -> float:
+        """The largest difference of two memories over the largest number in them."""
+        a, b = memory.settled().double(), other.settled().double()
+        largest = max(float(a.abs().max()), float(b.abs().max()), 1e-30)
+        return float((a - b).abs().max()) / largest
+
     @property
     def _device(self) -> torch.device:
         return self.model.embedding.weight.device

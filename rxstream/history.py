@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from .snapshot import Snapshot
     from .store import LogRecord, Store
 
-Outcome = Literal["same", "different", "given"]
+Outcome = Literal["same", "close", "different", "given"]
+
+CLOSE = 1e-4
+"""Distance up to which a version is what the log says but for rounding, as by another processor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,35 +32,46 @@ class Replayed:
     interactions: int
     """Folded in since the version before."""
     outcome: Outcome
-    """``given``: it does not follow from the log (imported, restored, or the log was trimmed)."""
+    """``close``: up to rounding. ``given``: it does not follow from the log (imported, restored, or
+    the log was trimmed)."""
+    distance: float = 0.0
+    """As ``model.distance`` says, where the model has one."""
 
 
 def check(store: Store, model: ReactiveModel[Any], key: str) -> Iterator[Replayed]:
     """Compute every stored version of a memory from the one before it, oldest first.
 
-    On a CPU the states must be the same bit by bit. Raises what stores and models raise, and
+    On the machine that made them the states must be the same bit by bit. On others they may differ
+    by rounding, which is told apart for a model that has ``distance(value, other)``: the largest
+    difference of two memories over the largest number. Raises what stores and models raise, and
     SnapshotIncompatible for versions of another model.
     """
     value, seq, applied = _beginning(store, model, key)
     for version in reversed(store.history(key)):
         snapshot = store.load(key, version)
         _check_model(model, snapshot)
-        folded = 0
+        folded, distance = 0, 0.0
+        stored = model.load(snapshot.state)
         if snapshot.kind == "update" and value is not None:
             records = _between(store, key, seq, snapshot.log_seq, applied)
             folded = len(records)
-            same = model.dump(fold(model, value, records)) == snapshot.state
-            outcome: Outcome = "same" if same else "different"
+            value = fold(model, value, records)
+            outcome: Outcome = "same"
+            if model.dump(value) != snapshot.state:
+                measure = getattr(model, "distance", None)
+                distance = math.inf if measure is None else measure(value, stored)
+                outcome = "close" if distance <= CLOSE else "different"
         else:
             outcome = "given"
         # From the stored value on: one that differs is found once, not in all that follow it.
-        value, seq, applied = model.load(snapshot.state), snapshot.log_seq, snapshot.applied_keys
+        value, seq, applied = stored, snapshot.log_seq, snapshot.applied_keys
         yield Replayed(
             version=version,
             kind=snapshot.kind,
             digest=snapshot.digest,
             interactions=folded,
             outcome=outcome,
+            distance=distance,
         )
 
 

@@ -12,14 +12,19 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
+from adapters.cli import main
 from adapters.model import load_model
 from adapters.stores.postgres import PostgresStore
 from adapters.stores.sqlite import SqliteStore
 from rxstream import Runtime, history
 from rxstream.model import Sampling
 from rxstream.stores.copying import copy_memory
+from rxtmodel.native import library
 
 from ..profiles import budget
 
@@ -94,3 +99,34 @@ def test_a_replay_gives_every_stored_version_bit_by_bit(tmp_path: Path, postgres
             assert interactions >= INTERACTIONS - 12, "all but what nobody answered before the kill"
         finally:
             copy.erase()
+
+
+def test_versions_that_another_engine_computed_are_the_same_up_to_rounding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "load", _no_compiler)
+        by_pytorch = load_model()
+    with Runtime(by_pytorch, store=url) as runtime:
+        chat = runtime.memory("m").conversation()
+        for said in ("my dog is called Biscuit", "my cat is called Tom"):
+            chat.ask(said).result(60)
+            runtime.memory("m").flush().result(60)
+    with closing(SqliteStore(tmp_path / "store.db")) as store:
+        steps = list(history.check(store, load_model(), "m"))
+        assert [step.outcome for step in steps] == ["close", "close"]
+        assert all(0 < step.distance < 1e-5 for step in steps)
+        assert {step.outcome for step in history.check(store, by_pytorch, "m")} == {"same"}
+        made = replace(store.load("m"), memory_id="n", version=1, log_seq=2)
+        for record in store.log("m"):
+            store.append("n", replace(record, seq=0, remembered=record.seq == 1))
+        store.commit(made, expect=None)
+        (step,) = history.check(store, load_model(), "n")
+        assert step.outcome == "different" and step.distance > 0.01
+    assert main(["memory", "replay", "m", "--store", url]) == 0
+    assert "0 versions the same bit by bit, 2 up to rounding (by " in capsys.readouterr().out
+
+
+def _no_compiler() -> None:
+    raise library.NativeUnavailable("none here")

@@ -29,18 +29,22 @@ def replay(args: argparse.Namespace) -> int:
             return _rebuild(store, args, name, model)
         if not store.history(name, limit=1):
             find(store, name)  # says that it is not there
-        different = same = given = interactions = 0
+        different = same = close = given = interactions = 0
+        furthest = 0.0
         for step in history.check(store, model, name):
             interactions += step.interactions
             different += step.outcome == "different"
             same += step.outcome == "same"
             given += step.outcome == "given"
+            if step.outcome == "close":
+                close, furthest = close + 1, max(furthest, step.distance)
             if step.outcome == "different":
                 print(f"version {step.version} ({step.kind}): not what the log says")
+    rounded = f"{close} up to rounding (by {furthest:.0e}), " if close else ""
     taken = f", {given} taken as given" if given else ""
     print(
         f"{name}: {interactions} interactions replayed, {same} versions the same bit by bit, "
-        f"{different} different{taken}"
+        f"{rounded}{different} different{taken}"
     )
     return 1 if different else 0
 
