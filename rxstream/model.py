@@ -174,6 +174,9 @@ class ReactiveModel(Protocol[M]):
     def load(self, data: bytes) -> M:
         """Inverse of ``dump``.
 
+        A model may also have ``distance(memory, other)``, the largest difference of two memories
+        over the largest number: ``history.check`` tells rounding from damage by it.
+
         Raises:
             SnapshotIncompatible: another layout, or values that are not finite.
         """
