@@ -70,6 +70,7 @@ def run(settings: Settings) -> Report:
         Check("tokens/s of batch 16 over batch 1", 16 / samples["ours 16"].ratio("step", one),
               MORE, at_least=True, unit="x"),
     ]  # fmt: skip
+    reason = DecodeBatch(adapter.model, 1, 1).why_not_native
     count = sum(weight.numel() for weight in peer.parameters())
     report.notes = [
         f"weights read for a token: {decoder_weights(adapter.model):,}, of transformers {count:,}",
@@ -77,6 +78,7 @@ def run(settings: Settings) -> Report:
         "layers and heads, dynamic cache, PyTorch's attention, without generate()",
         "ours: the batch that the runtime decodes with, greedy; int8: load_model(int8=True); by "
         "PyTorch: as without a C compiler",
+        "ours ran by compiled code" if reason is None else f"ours ran by PyTorch: {reason}",
     ]  # fmt: skip
     return report
 
@@ -96,8 +98,6 @@ def _ours(
 ) -> Variant:
     state = adapter.initial_memory().state(adapter.model)
     batch = DecodeBatch(model, size, model.config.max_seq_len, native=native)
-    if native and batch.why_not_native is not None:
-        raise RuntimeError(f"not what was to be measured: {batch.why_not_native}")
 
     def measured() -> Phases:
         rows = [batch.add(_ids(adapter), state, Sampler(SamplerConfig())) for _ in range(size)]
