@@ -213,8 +213,8 @@ def _report(
     report.notes = [
         f"a turn: {len(line.query_ids)} query tokens and {ANSWER_TOKENS} answer tokens, greedy; an "
         f"interaction is {line.tokens} tokens; the memory is {_mib(memory.nbytes):.2f} MiB",
-        f"floor: the matrix products of one token take {floor * 1e3:.3f} ms, a decoded token is "
-        f"{one.median('token') / floor:.2f} x that",
+        f"floor: the matrix products of one token by PyTorch {floor * 1e3:.3f} ms, a decoded token "
+        f"is {one.median('token') / floor:.2f} x that",
         f"weights read for a token: {decoder_weights(settings.adapter.model):,} with memory reads, "
         f"{stateless.weights_read:,} stateless",
         f"histories above {LONGEST_REREAD:,} tokens are not read again: that takes minutes",

@@ -37,6 +37,7 @@ class NativeDecoder:
         cache: keys and values of all rows; tokens are appended behind the ones that it holds.
         banned: [V], added to the logits of all rows that do not allow a token.
         int8: by the weights of eight bits where there are some.
+        memory: False runs without memory, as ``model(ids, None)``.
 
     Raises:
         NativeUnavailable: the model is none that the C files know (``why_not``), or they cannot
@@ -44,7 +45,13 @@ class NativeDecoder:
     """
 
     def __init__(
-        self, model: ReactiveTransformer, cache: KVCache, banned: Tensor, *, int8: bool = True
+        self,
+        model: ReactiveTransformer,
+        cache: KVCache,
+        banned: Tensor,
+        *,
+        int8: bool = True,
+        memory: bool = True,
     ) -> None:
         if reason := why_not(model):
             raise NativeUnavailable(reason)
@@ -54,7 +61,7 @@ class NativeDecoder:
         self._layers = (structs.Layer * len(layers))()
         for index, layer in enumerate(layers):
             kv = cache.k[index], cache.v[index]
-            describe_layer(self._keep, self._layers[index], layer, kv)
+            describe_layer(self._keep, self._layers[index], layer, kv, memory=memory)
         self._vocab_size, self._slots = model.config.vocab_size, model.config.memory.num_slots
         width = -(-self._vocab_size // LANES) * LANES
         head = model.head

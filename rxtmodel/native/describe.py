@@ -22,9 +22,17 @@ if TYPE_CHECKING:
 
 
 def describe_layer(
-    keep: Kept, out: structs.Layer, layer: nn.Module, kv: tuple[Tensor, Tensor]
+    keep: Kept,
+    out: structs.Layer,
+    layer: nn.Module,
+    kv: tuple[Tensor, Tensor],
+    *,
+    memory: bool = True,
 ) -> None:
-    """Fill in one layer, with its keys and values of all rows; where its memory is comes later."""
+    """Fill in one layer, with its keys and values of all rows; where its memory is comes later.
+
+    Without ``memory`` the layer reads none, also if it could.
+    """
     attention, ff = layer.attention, layer.ff
     out.attention_norm = keep(layer.attention_norm.weight)
     out.qkv = keep.product(*_joined(attention))
@@ -35,7 +43,7 @@ def describe_layer(
     out.down = keep.product(ff.down.weight, ff.down.int8)
     out.ff_dim = ff.down.in_features
     read = getattr(layer, "memory_read", None)
-    if read is None:
+    if read is None or not memory:
         return
     out.memory_norm = keep(layer.memory_norm.weight)
     if isinstance(read, DeltaRead):

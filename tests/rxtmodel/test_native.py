@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rxtmodel import AttentionConfig, ExpertsConfig, ReactiveTransformer, Sampler, SamplerConfig
+from rxtmodel.cache import KVCache
 from rxtmodel.engine import DecodeBatch
 from rxtmodel.layout import arrange, quantise
 from rxtmodel.linear import Int8, Linear
@@ -285,3 +286,17 @@ def test_special_tokens_are_drawn_by_the_rows_that_allow_them(form):
     row = alone.add([12, 20], state, Sampler(SamplerConfig(), 1))
     assert [alone.step([row])[0] for _ in range(5)] == [step[3] for step in said[0]]
     assert torch.equal(alone._native.logits_BV[0], beside)
+
+
+def test_without_memory_a_model_runs_as_if_it_had_none() -> None:
+    model = wide_model()
+    cache = KVCache(model.config, 1, MAX_LEN)
+    banned = torch.zeros(model.config.vocab_size)
+    decoder = NativeDecoder(model, cache, banned, memory=False)
+    cache.lengths = [0]
+    ids = list(range(11, 24))
+    decoder.read(ids[:-1], 0)
+    decoder.step(ids[-1:])
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids]), None)[0, -1]
+    assert distance(decoder.logits_BV[0], expected) < 1e-5
