@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_LONG = 256
+_LONG = 512
 """Tokens."""
 
 
@@ -71,7 +71,8 @@ class Stateless:
 
         By what runs ours, but for long histories by PyTorch, which reads those faster.
         """
-        if self._native is not None and len(ids) <= _LONG:
+        short = len(ids) == 1 or self.cache.lengths[0] + len(ids) <= _LONG
+        if self._native is not None and short:
             if len(ids) > 1:
                 self._native.read(ids[:-1], 0)
             return self._native.step(ids[-1:])[0]

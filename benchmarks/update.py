@@ -82,7 +82,8 @@ def run(settings: Settings) -> Report:
 
 def _interaction(adapter: RxtAdapter, length: int) -> CompletedInteraction:
     ids = cycle(adapter.tokenizer.encode(ANSWER), length)
-    return CompletedInteraction(query=QUERY, answer=ANSWER, token_ids=ids)
+    # Text and ids must agree: what is encoded is as much of the ids as the text says.
+    return CompletedInteraction(query=QUERY, answer=adapter.tokenizer.decode(ids), token_ids=ids)
 
 
 def _update(

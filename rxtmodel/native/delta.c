@@ -19,39 +19,64 @@ typedef struct {
 /* Floats of scratch that ``rxt_fold`` takes for so many tokens. */
 int64_t rxt_fold_scratch(const delta_write *w, int32_t count)
 {
-    const int64_t token = w->dim + w->width + (w->heads + LANES) + 2 + w->dim / w->heads + w->slots;
-    return count * token + 2 * MAX_ROWS * (int64_t)w->dim;
+    const int64_t token = w->dim + w->width + (w->heads + LANES) + 1 + w->dim / w->heads;
+    return count * token + (count + LANES) * (int64_t)(w->slots + 1) +
+           2 * MAX_ROWS * (int64_t)w->dim;
+}
+
+/* Adds up the shares of ``blocks`` times 16 tokens, as many sums at once. */
+INLINE vec crowd_at(const int blocks, const float *k, const float *by_slot, const float *shares,
+                    size_t stride, int slots)
+{
+    vec overlap[4], crowd = splat(0.0f);
+#pragma GCC unroll 4
+    for (int i = 0; i < blocks; i++) overlap[i] = splat(0.0f);
+    for (int s = 0; s < slots; s++)
+#pragma GCC unroll 4
+        for (int i = 0; i < blocks; i++) overlap[i] += load(by_slot + s * stride + i * LANES) * k[s];
+#pragma GCC unroll 4
+    for (int i = 0; i < blocks; i++)
+        crowd += choose(overlap[i] < 0.0f, -overlap[i], overlap[i]) * load(shares + i * LANES);
+    return crowd;
+}
+
+/* How much of all that is written a token's address shares, sum_u b_u |k_t . k_u|: ``by_slot``
+ * [slots, stride] are the addresses, ``shares`` [stride] b_u over the length of k_u. */
+static float crowd_of(const float *k, float scale, const float *by_slot, const float *shares,
+                      size_t stride, int slots)
+{
+    vec crowd = splat(0.0f);
+    size_t u = 0;
+    for (; u + 4 * LANES <= stride; u += 4 * LANES)
+        crowd += crowd_at(4, k, by_slot + u, shares + u, stride, slots);
+    for (; u < stride; u += LANES) crowd += crowd_at(1, k, by_slot + u, shares + u, stride, slots);
+    return total(crowd) * scale;
 }
 
 /* One head: ``k`` [count, slots] with ``scale`` [count], ``v`` [count, head], ``b`` [count];
  * ``memory`` and ``out`` are [slots, head], rows ``dim`` apart. */
 static void fold_head(const float *k, size_t k_stride, const float *scale, const float *v,
                       size_t v_stride, const float *b, size_t b_stride, int count, int slots,
-                      int head, const float *memory, size_t dim, float *crowd, float *missing,
+                      int head, const float *memory, size_t dim, float *shares, float *missing,
                       float *by_slot, float *out)
 {
-    for (int t = 0; t < count; t++) {
-        crowd[t] = 0.0f;
-        for (int u = 0; u <= t; u++) {
-            vec sum = splat(0.0f);
-            for (int s = 0; s < slots; s += LANES)
-                sum += load(k + t * k_stride + s) * load(k + u * k_stride + s);
-            const float overlap = fabsf(total(sum) * scale[t] * scale[u]);
-            crowd[t] += overlap * b[u * b_stride];
-            if (u < t) crowd[u] += overlap * b[t * b_stride];
-        }
+    const size_t stride = (size_t)(count + LANES - 1) / LANES * LANES;
+    for (size_t u = 0; u < stride; u++) {
+        const int there = u < (size_t)count;
+        shares[u] = there ? b[u * b_stride] * scale[u] : 0.0f;
+        for (int s = 0; s < slots; s++) by_slot[s * stride + u] = there ? k[u * k_stride + s] : 0.0f;
     }
     for (int t = 0; t < count; t++) {
-        const float eta = b[t * b_stride] / (crowd[t] > 1.0f ? crowd[t] : 1.0f);
+        const float crowd = crowd_of(k + t * k_stride, scale[t], by_slot, shares, stride, slots);
+        const float eta = b[t * b_stride] / (crowd > 1.0f ? crowd : 1.0f);
         float *left = missing + (size_t)t * head;
         weigh(memory, dim, k + t * k_stride, slots, head, scale[t], left);
         for (int i = 0; i < head; i += LANES)
             store(left + i, (load(v + t * v_stride + i) - load(left + i)) * (eta * scale[t]));
-        for (int s = 0; s < slots; s++) by_slot[(size_t)s * count + t] = k[t * k_stride + s];
     }
     for (int s = 0; s < slots; s++) {
         float *to = out + s * dim;
-        weigh(missing, (size_t)head, by_slot + (size_t)s * count, count, head, 1.0f, to);
+        weigh(missing, (size_t)head, by_slot + s * stride, count, head, 1.0f, to);
         for (int i = 0; i < head; i += LANES)
             store(to + i, load(memory + s * dim + i) + load(to + i));
     }
@@ -65,8 +90,9 @@ void rxt_fold(const delta_write *w, const float *memory, const float *encoded, i
     const size_t strengths = (size_t)(w->heads + LANES - 1) / LANES * LANES;
     const int head = w->dim / w->heads;
     float *v = scratch, *k = v + count * dim, *b = k + count * width, *scale = b + count * strengths;
-    float *crowd = scale + count, *missing = crowd + count, *by_slot = missing + count * head;
-    float *normed = by_slot + count * rows, *turned = normed + MAX_ROWS * dim;
+    const size_t stride = (size_t)(count + LANES - 1) / LANES * LANES;
+    float *shares = scale + count, *missing = shares + stride, *by_slot = missing + count * head;
+    float *normed = by_slot + stride * rows, *turned = normed + MAX_ROWS * dim;
     for (int i = 0; i < w->num_layers; i++) {
         const write_layer *l = w->layers + i;
         for (int from = 0; from < count; from += MAX_ROWS) {
@@ -87,7 +113,7 @@ void rxt_fold(const delta_write *w, const float *memory, const float *encoded, i
             float *own = k + (size_t)n * rows;
             for (int t = 0; t < count; t++) scale[t] = address(own + t * width, w->slots);
             fold_head(own, width, scale, v + n * head, dim, b + n, strengths, count, w->slots,
-                      head, memory + n * head, dim, crowd, missing, by_slot, out + n * head);
+                      head, memory + n * head, dim, shares, missing, by_slot, out + n * head);
         }
         memory += rows * dim;
         encoded += count * dim;
