@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -17,15 +18,9 @@ from typing import Any
 
 _SOURCES = ("decoder.c", "encoder.c", "delta.c")
 _HEADERS = ("vector.h", "products.h", "layers.h")
-_FLAGS = (
-    "-O3",
-    "-march=native",
-    "-std=gnu11",
-    "-ffp-contract=fast",
-    "-fPIC",
-    "-pthread",
-    "-shared",
-)
+_FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-pthread", "-shared")
+_NATIVE = "-march=native"
+"""Not every compiler knows it on every processor."""
 _SECONDS = 120
 _POINTER, _NUMBER, _SIZE = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
@@ -43,22 +38,31 @@ class NativeUnavailable(RuntimeError):
     """Tokens cannot be decoded by compiled code; the message says why."""
 
 
-@functools.cache
 def load() -> ctypes.CDLL:
     """The library, compiled at the first call on this machine. Raises NativeUnavailable."""
+    found = _loaded()
+    if isinstance(found, str):
+        raise NativeUnavailable(found)
+    return found
+
+
+@functools.cache
+def _loaded() -> ctypes.CDLL | str:
+    """The library, or why there is none: what failed once is not tried for each model again."""
     if os.environ.get("RXT_NATIVE", "1") == "0":
-        raise NativeUnavailable("RXT_NATIVE=0 forbids compiled decoding")
+        return "RXT_NATIVE=0 forbids compiled code"
     if sys.platform not in ("linux", "darwin"):
-        raise NativeUnavailable(f"compiled decoding is for Linux and macOS, not {sys.platform}")
-    compiler = _compiler()
+        return f"compiled code is for Linux and macOS, not {sys.platform}"
     try:
-        folder = _cache_folder()
-        file = folder / f"decoder-{_digest(compiler)}.so"
-        if not file.exists():
-            _compile(compiler, file)
-        library = ctypes.CDLL(str(file))
-    except OSError as exc:
-        raise NativeUnavailable(f"compiled decoding: {exc}") from exc
+        compiler = _compiler()
+        with contextlib.ExitStack() as stack:
+            folder = _cache_folder(stack)
+            file = folder / f"decoder-{_digest(compiler)}.so"
+            if not file.exists():
+                _compile(compiler, file)
+            library = ctypes.CDLL(str(file))
+    except (NativeUnavailable, OSError) as exc:
+        return str(exc)
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -76,11 +80,17 @@ def _compiler() -> list[str]:
     )
 
 
-def _cache_folder() -> Path:
-    """A folder that nobody else can write to: what lies in it is loaded as code."""
+def _cache_folder(stack: contextlib.ExitStack) -> Path:
+    """A folder that nobody else can write to: what lies in it is loaded as code.
+
+    Where none can be made, one that goes with ``stack``: then each process compiles.
+    """
     named = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(named) if named else Path.home() / ".cache") / "rxstream" / "native"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder = (Path(named) if named else Path.home() / ".cache") / "rxstream" / "native"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (OSError, RuntimeError):  # no home, or one that cannot be written to
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rxstream-native-")))
     status = folder.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise NativeUnavailable(
@@ -92,7 +102,11 @@ def _cache_folder() -> Path:
 
 def _digest(compiler: list[str]) -> str:
     """Of all that the result depends on; a home folder may be shared by different processors."""
-    parts = [" ".join((*compiler, *_FLAGS)).encode(), platform.machine().encode(), _processor()]
+    parts = [
+        " ".join((*compiler, *_FLAGS, _NATIVE)).encode(),
+        platform.machine().encode(),
+        _processor(),
+    ]
     parts += [(Path(__file__).parent / name).read_bytes() for name in (*_HEADERS, *_SOURCES)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 
@@ -112,10 +126,17 @@ def _compile(compiler: list[str], file: Path) -> None:
         made = Path(folder) / file.name
         command = [*compiler, *_FLAGS, "-o", str(made), *sources, "-lm"]
         try:
-            subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
+            try:
+                _run([*command, _NATIVE])
+            except subprocess.CalledProcessError:
+                _run(command)
         except subprocess.CalledProcessError as exc:
             lines = exc.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
             raise NativeUnavailable(f"{' '.join(compiler)} failed: {lines[0]}") from exc
         except subprocess.TimeoutExpired as exc:
             raise NativeUnavailable(f"{compiler[0]} took more than {_SECONDS} s") from exc
         made.replace(file)  # whole or not at all, whoever compiles beside us
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)

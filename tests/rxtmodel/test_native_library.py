@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """As on a machine on which nothing was compiled yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library.load.cache_clear()
+    library._loaded.cache_clear()
     yield tmp_path / "rxstream" / "native"
-    library.load.cache_clear()
+    library._loaded.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,44 @@ def test_the_files_are_compiled_once_into_a_folder_of_ones_own(
     first = library.load()
     (made,) = fresh.iterdir()
     assert stat.S_IMODE(fresh.stat().st_mode) == 0o700
-    library.load.cache_clear()
+    library._loaded.cache_clear()
     monkeypatch.setattr(library, "_compile", lambda *_: pytest.fail("compiled again"))
     assert library.load()._name == first._name == str(made)
+
+
+def test_a_compiler_that_does_not_know_this_processor_compiles_for_any(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stubborn = tmp_path / "cc"
+    refuses = 'case "$*" in *-march=native*) echo unknown >&2; exit 1;; esac'
+    stubborn.write_text(f'#!/bin/sh\n{refuses}\nexec cc "$@"\n')
+    stubborn.chmod(0o755)
+    monkeypatch.setenv("CC", str(stubborn))
+    assert DecodeBatch(wide_model(), 1, 20).why_not_native is None
+
+
+def test_without_a_home_that_can_be_written_to_each_process_compiles(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    monkeypatch.setattr(library.tempfile, "tempdir", str(tmp_path))
+    assert DecodeBatch(wide_model(), 1, 20).why_not_native is None
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_failed_is_not_tried_for_each_model_again(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "false")
+    tries: list[object] = []
+    compile = library._compile
+    monkeypatch.setattr(library, "_compile", lambda *args: tries.append(1) or compile(*args))
+    for _ in range(3):
+        with pytest.raises(NativeUnavailable, match="failed"):
+            library.load()
+    assert len(tries) == 1
 
 
 def test_a_folder_that_others_can_write_to_is_not_trusted(fresh: Path) -> None:
