@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..feed_forward import FeedForward
-from .shapes import power_of_two, shape_of
+from .shapes import power_of_two, reading_of, shape_of
 
 if TYPE_CHECKING:
     from ..attention import Attention
@@ -181,7 +181,7 @@ class FusedStep:
             self._q, k, v, row, order_B, self.rows.pos, self._a, k.stride(0), k.stride(1),
             attention.head_dim**-0.5, k.shape[2],
             GROUPS=groups, R=ratio, H=attention.head_dim, GROW=grow, PDL=self.pdl,
-            TILE=max(16, ratio), BLOCK=256, num_warps=4, num_stages=2, launch_pdl=self.pdl,
+            TILE=max(16, ratio), launch_pdl=self.pdl, **reading_of(count, k.shape[2]),
         )  # fmt: skip
 
     def _add(self, a: Tensor, linear: nn.Linear, count: int) -> None:

@@ -36,5 +36,11 @@ def shape_of(count: int, columns: int, inner: int) -> Shape:
     return Shape(64, 32, min(256, whole), 4, 3)
 
 
+def reading_of(count: int, keys: int) -> dict[str, int]:
+    """How ``count`` rows attend to as many keys: keys of a block, and keys that are asked for while
+    the kernels before are still at work."""
+    return {"BLOCK": 256, "num_warps": 4, "num_stages": 2, "AHEAD": 0}
+
+
 def power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
