@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .rows import DeviceRows
 
 _MANY = 128
-"""Rows that are worth two halves."""
+"""Rows that are worth parts."""
 
 
 class FusedStep:
@@ -35,7 +35,7 @@ class FusedStep:
 
     Args:
         pdl: start kernels while the one before still runs.
-        halves: divide many rows; see ``logits``.
+        parts: into which many rows are divided.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class FusedStep:
         pool: MemoryPool,
         *,
         pdl: bool = True,
-        halves: bool = True,
+        parts: int = 2,
     ) -> None:
         from ..kernels import attend, linear, sample
 
@@ -68,11 +68,11 @@ class FusedStep:
         self._rope = model.rope.contiguous()
         if config.nope:
             self._rope = torch.stack((torch.ones_like(self._rope[0]), 0 * self._rope[1]))
-        self._twin: FusedStep | None = None
-        if halves and size > _MANY:
-            self._twin = copy.copy(self)
-            self._twin._scratch(size, inner)
-            self._side = torch.cuda.Stream(weight.device)
+        self._others: list[tuple[FusedStep, torch.cuda.Stream]] = []
+        for _ in range(parts - 1 if size > _MANY else 0):
+            other = copy.copy(self)
+            other._scratch(size, inner)
+            self._others.append((other, torch.cuda.Stream(weight.device)))
 
     def _scratch(self, size: int, inner: int) -> None:
         """What one kernel leaves to the next."""
@@ -86,25 +86,32 @@ class FusedStep:
         self._q, self._a, self._h = rows(inner), rows(inner), rows(config.ff_dim)
 
     def logits(self, order_B: Tensor) -> Tensor:
-        """As ``PlainStep.logits``.
+        """As ``PlainStep.logits``."""
+        return self._divided(order_B, None)
 
-        Many rows go in two halves beside each other: while one reads memories, which takes all of
-        the bandwidth, the other multiplies, which takes little.
-        """
+    def step(self, order_B: Tensor, out_B: Tensor) -> None:
+        """As ``logits``, and ``DeviceRows.draw`` of them."""
+        self._divided(order_B, out_B)
+
+    def _divided(self, order_B: Tensor, out_B: Tensor | None) -> Tensor:
+        """Many rows go in parts beside each other: while one reads memories, which takes all of
+        the bandwidth, another multiplies, which takes little."""
         count = len(order_B)
-        if self._twin is None or count < _MANY:
-            self._run(order_B, self._logits[:count])
-            return self._logits[:count]
-        half = count // 2
-        here, side = torch.cuda.current_stream(), self._side
-        side.wait_stream(here)
-        with torch.cuda.stream(side):
-            self._twin._run(order_B[half:], self._logits[half:count])
-        self._run(order_B[:half], self._logits[:half])
-        here.wait_stream(side)
-        return self._logits[:count]
+        logits_BV = self._logits[:count]
+        parts = len(self._others) + 1 if count >= _MANY else 1
+        size = -(-count // parts)
+        here = torch.cuda.current_stream()
+        for index, (other, stream) in enumerate(self._others[: parts - 1], start=1):
+            some = slice(index * size, (index + 1) * size)
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):
+                other._run(order_B[some], logits_BV[some], None if out_B is None else out_B[some])
+        self._run(order_B[:size], logits_BV[:size], None if out_B is None else out_B[:size])
+        for _, stream in self._others[: parts - 1]:
+            here.wait_stream(stream)
+        return logits_BV
 
-    def _run(self, order_B: Tensor, logits_BV: Tensor) -> None:
+    def _run(self, order_B: Tensor, logits_BV: Tensor, out_B: Tensor | None) -> None:
         count, config = len(order_B), self.model.config
         width = config.embed_dim
         self._linear.embed[(count,)](
@@ -122,6 +129,8 @@ class FusedStep:
             count, self._eps, K=width, V=config.vocab_size,
             NORM=self.model.final_norm is not None, BIAS=bias is not None, **self._parts(count),
         )  # fmt: skip
+        if out_B is not None:
+            self.draw(logits_BV, order_B, out_B)
 
     def draw(self, logits_BV: Tensor, order_B: Tensor, out_B: Tensor) -> None:
         """As ``DeviceRows.draw``."""

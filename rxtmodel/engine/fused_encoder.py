@@ -22,16 +22,17 @@ _PRODUCT = 2048
 
 
 class FusedEncoder:
-    """``model.encode`` in seven kernels for a layer. ``support.why_not_encode`` must have found no
+    """``model.encode`` in eight kernels for a layer. ``support.why_not_encode`` must have found no
     reason against it. Holds a copy of the matrices of queries, keys and values as one.
 
     What a row gets does not depend on the other rows of its batch.
     """
 
     def __init__(self, model: ReactiveTransformer) -> None:
-        from ..kernels import encode, masked
+        from ..kernels import encode, sequences, wide
 
-        self._kernels, self._attend = encode, masked.attend_existing
+        self._kernels, self._attend = encode, sequences.attend_first
+        self._gate_up = wide.gate_up
         self.model, self._layers = model, [cast("PlainLayer", layer) for layer in model.encoder]
         self._eps = model.config.encoder_stack.norm_eps or torch.finfo(torch.float32).eps
         self._joined = [
@@ -41,14 +42,15 @@ class FusedEncoder:
         self._rope = model.rope if model.encoder_rope is None else model.encoder_rope
         self._turned = not model.config.encoder_stack.nope
 
-    def __call__(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Every layer's output, [L, B, T, D]."""
+    def __call__(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """Every layer's output, [L, B, T, D], of the first ``lengths_B`` tokens of each row."""
         model, (batch, length) = self.model, ids_BT.shape
+        lengths_B = lengths_B.int()
         x = (model.encoder_embedding or model.embedding)(ids_BT).flatten(0, 1)
         out = x.new_empty(len(self._layers), *x.shape)
         normed = self._norm(x, None, x, self._layers[0].attention_norm.weight)
         for index, layer in enumerate(self._layers):
-            mixed = self._mix(index, layer, normed, mask_BT)
+            mixed = self._mix(index, layer, normed, ids_BT.shape, lengths_B)
             between = torch.empty_like(x)
             normed = self._norm(x, mixed, between, layer.ff_norm.weight)
             fed = self._feed(cast("FeedForward", layer.ff), normed)
@@ -57,8 +59,10 @@ class FusedEncoder:
             normed = self._norm(before, fed, x, *(later.attention_norm.weight for later in after))
         return out.view(len(self._layers), batch, length, -1)
 
-    def _mix(self, index: int, layer: PlainLayer, normed: Tensor, mask_BT: Tensor) -> Tensor:
-        own, (batch, length) = layer.attention, mask_BT.shape
+    def _mix(
+        self, index: int, layer: PlainLayer, normed: Tensor, shape: torch.Size, lengths_B: Tensor
+    ) -> Tensor:
+        own, (batch, length) = layer.attention, shape
         joined = F.linear(normed, self._joined[index])
         queries, keys, head = own.num_query_heads, own.num_kv_heads, own.head_dim
         if self._turned:
@@ -70,17 +74,12 @@ class FusedEncoder:
             )  # fmt: skip
         parts = joined.view(batch, length, -1, head).transpose(1, 2)
         q, k, v = parts.split((queries, keys, keys), dim=1)
-        mixed = self._attend(q, k, v, mask_BT).transpose(1, 2).reshape(batch * length, -1)
+        mixed = self._attend(q, k, v, lengths_B).transpose(1, 2).reshape(batch * length, -1)
         return F.linear(mixed, own.out_proj.weight, own.out_proj.bias)
 
     def _feed(self, ff: FeedForward, normed: Tensor) -> Tensor:
         assert ff.gate_up is not None
-        both = F.linear(normed, ff.gate_up.weight, ff.gate_up.bias)
-        inner = both.new_empty(len(both), ff.down.in_features)
-        grid = (-(-len(both) // 4), -(-inner.shape[1] // 512))
-        self._kernels.swiglu[grid](
-            both, inner, len(both), F=inner.shape[1], R=4, BF=512, num_warps=4
-        )
+        inner = self._gate_up(normed, ff.gate_up.weight, ff.gate_up.bias)
         return F.linear(inner, ff.down.weight, ff.down.bias)
 
     def _norm(

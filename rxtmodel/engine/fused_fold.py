@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .pool import MemoryPool
     from .update import Encoded
 
+MIX_WARPS = 4
 _TILE = 4096
 """Elements that one program takes through norms and gates."""
 _UNIT = 16
@@ -56,9 +57,10 @@ class FusedFold:
     """
 
     def __init__(self, model: ReactiveTransformer, pool: MemoryPool | None = None) -> None:
-        from ..kernels import encode, fold
+        from ..kernels import encode, fold, sequences
 
         self._kernels, self._turn = fold, encode.turn
+        self._attend_first = sequences.attend_first
         self.model, self.pool = model, pool
         self.write = cast("MemoryAttention", model.memory_write)
         self._eps = model.config.norm_eps or torch.finfo(torch.float32).eps
@@ -117,8 +119,8 @@ class FusedFold:
             pre_gate = self._gate(write.pre_gate, status)
         queries = self._address(memory_at, pre, pre_gate)
         encoded = self._interaction(places)
-        mask_BT = torch.arange(places.length, device=new_at.device) < places.rows[4][:, None]
-        update = self._attend(write.attention, queries, encoded, mask_BT)
+        lengths_B = places.rows[4].int()
+        update = self._attend(write.attention, queries, encoded, lengths_B)
         gate = self._gate(
             write.gate, lambda: self._renew(memory_at, new_at, pre, pre_gate, update, None)
         )
@@ -145,7 +147,7 @@ class FusedFold:
                 own if status is None else status, count, slots, self._eps, *gate.strides,
                 LAYERS=size, D=width, OTHER=write.variant != "self", BLEND=blend, KIND=gate.kind,
                 TANH=gate.tanh, STATUS=status is not None, LP=depth, DP=power_of_two(width),
-                num_warps=8 if depth * width > 2048 else 4,
+                num_warps=MIX_WARPS,
             )  # fmt: skip
 
         def status() -> Tensor:
@@ -189,8 +191,8 @@ class FusedFold:
             self._nowhere, new_at, out, out, count, self._first.shape[1], self._eps,
             *pre_gate.strides, *gate.strides,
             PRE=write.variant != "simple", PRE_BIAS=pre_bias is not None, PRE_KIND=pre_gate.kind,
-            BIAS=bias is not None, KIND=gate.kind, TANH=gate.tanh or pre_gate.tanh, IDS=ids is not None,
-            READ=read is not None, STATUS=only, **self._fixed(),
+            BIAS=bias is not None, KIND=gate.kind, TANH=gate.tanh or pre_gate.tanh,
+            IDS=ids is not None, READ=read is not None, STATUS=only, **self._fixed(),
         )  # fmt: skip
         return out
 
@@ -207,25 +209,26 @@ class FusedFold:
         return out
 
     def _attend(
-        self, attention: StackedAttention, q_LBSD: Tensor, kv_LBTD: Tensor, mask_BT: Tensor | None
+        self, attention: StackedAttention, q_LBSD: Tensor, kv_LBTD: Tensor, lengths_B: Tensor | None
     ) -> Tensor:
-        """As ``StackedAttention``, without the bias of its last product."""
+        """As ``StackedAttention``, without the bias of its last product. ``lengths_B``: of keys
+        that have positions."""
         layers, batch, length, _ = kv_LBTD.shape
         head, rows = attention.head_dim, layers * batch
         q = torch.bmm(q_LBSD.flatten(1, 2), attention.q_proj.weight)
         kv = torch.bmm(kv_LBTD.flatten(1, 2), self._keys[attention])
         groups = kv.shape[-1] // (2 * head)
-        if mask_BT is not None:
+        if lengths_B is not None:
             turned, tile = groups * head, max(1, _TILE // power_of_two(groups * head))
             flat = kv.flatten(0, 1)
             self._turn[(-(-len(flat) // tile),)](
                 flat, self._rope, len(flat), length, flat.shape[1], self._rope.stride(0),
                 C=turned, H=head, R=tile, CP=power_of_two(turned), num_warps=4,
             )  # fmt: skip
-            mask_BT = mask_BT.expand(layers, batch, length).reshape(rows, 1, 1, length)
+            lengths_B = lengths_B.repeat(layers)
         q = q.view(rows, -1, q.shape[-1] // head, head).transpose(1, 2)
         k, v = kv.view(rows, length, 2 * groups, head).transpose(1, 2).split(groups, dim=1)
-        mixed = attention.kernel(q, k, v, mask=mask_BT).transpose(1, 2)
+        mixed = self._attend_first(q, k, v, lengths_B).transpose(1, 2)
         return torch.bmm(mixed.reshape(layers, -1, attention.out_proj.weight.shape[1]),
                          attention.out_proj.weight)  # fmt: skip
 

@@ -29,6 +29,21 @@ class _Inputs:
     lengths_B: Tensor
 
 
+class ModuleEncoder:
+    """``model.encode`` of the first tokens of each row, [B, T] and [B] -> [L, B, T, D].
+
+    Args:
+        compiled: see ``Updater``.
+    """
+
+    def __init__(self, model: ReactiveTransformer, *, compiled: bool = False) -> None:
+        self._encode = _maker(compiled)(model.encode)
+
+    def __call__(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        out_LBTD: Tensor = self._encode(ids_BT, _mask_of(lengths_B, ids_BT.shape[1]))
+        return out_LBTD
+
+
 class ModuleFold:
     """``model.attend`` of memories that are copied together before, and apart after.
 
@@ -41,7 +56,7 @@ class ModuleFold:
         self, model: ReactiveTransformer, pool: MemoryPool | None = None, *, compiled: bool = False
     ) -> None:
         self.model, self.pool = model, pool
-        made = maker(compiled)
+        made = _maker(compiled)
         self._attend, self._projection = made(model.attend), made(model.project_memory)
 
     def inputs(self, count: int, length: int) -> _Inputs:
@@ -68,7 +83,7 @@ class ModuleFold:
 
     def work(self, inputs: _Inputs, slots_B: Tensor) -> Tensor:
         """Fold; new memories [L, B, S, D]."""
-        mask_BT = mask_of(inputs.lengths_B, inputs.encoded_LBTD.shape[2])
+        mask_BT = _mask_of(inputs.lengths_B, inputs.encoded_LBTD.shape[2])
         out_LBSD: Tensor = self._attend(inputs.memory_LBSD, inputs.encoded_LBTD, mask_BT)
         if self.pool is not None:
             self.pool.write(slots_B, self._projection(out_LBSD))
@@ -91,12 +106,12 @@ class ModuleFold:
             into_LBTD[:, row, : part.length].copy_(part.tensor)
 
 
-def mask_of(lengths_B: Tensor, length: int) -> Tensor:
+def _mask_of(lengths_B: Tensor, length: int) -> Tensor:
     """True where a token is, [B, T]."""
     return torch.arange(length, device=lengths_B.device) < lengths_B[:, None]
 
 
-def maker(compiled: bool) -> Callable[[Any], Any]:
+def _maker(compiled: bool) -> Callable[[Any], Any]:
     """What makes of a module's function the one that is called."""
     return partial(torch.compile, dynamic=False) if compiled else _same
 

@@ -68,11 +68,11 @@ def test_fused_steps_compute_what_the_modules_compute(count, pdl):
     model = model_of(torch.float16)
     assert why_not(model) is None
     batch = DeviceBatch(model, count, 64, lookahead=False)
-    batch.fused = FusedStep(model, batch.rows, batch.pool, pdl=pdl)
+    batch.launches.fused = FusedStep(model, batch.rows, batch.pool, pdl=pdl)
     rows = added(batch, queries(model, count, SamplerConfig()))
     order = torch.tensor([row.index for row in rows], device="cuda", dtype=torch.int32)
     with torch.inference_mode():
-        fused, plain = batch.fused.logits(order).clone(), batch.plain.logits(order).float()
+        fused, plain = batch.launches.fused.logits(order).clone(), batch.launches.plain.logits(order).float()
     assert ((fused - plain).norm() / plain.norm()).item() < 2e-3
 
 
@@ -124,7 +124,7 @@ def test_the_kernel_that_draws_is_the_sampler():
         line = (logits[row] + batch.rows.banned).cpu()
         expected.append(Sampler(sampler.config, sampler.seed, seen=sampler.seen).draw(line))
     with torch.inference_mode():
-        batch.fused.draw(logits, order, out)
+        batch.launches.fused.draw(logits, order, out)
     assert out.tolist() == expected
 
 
