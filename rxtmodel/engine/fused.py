@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .pool import MemoryPool
     from .rows import DeviceRows
 
-_MANY = 128
-"""Rows that are worth parts."""
+_PART = 64
+"""Rows of a part, or more."""
 
 
 class FusedStep:
@@ -35,7 +35,7 @@ class FusedStep:
 
     Args:
         pdl: start kernels while the one before still runs.
-        parts: into which many rows are divided.
+        parts: into how many a step of many rows may be divided.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class FusedStep:
         pool: MemoryPool,
         *,
         pdl: bool = True,
-        parts: int = 2,
+        parts: int = 4,
     ) -> None:
         from ..kernels import attend, linear, sample
 
@@ -68,8 +68,10 @@ class FusedStep:
         self._rope = model.rope.contiguous()
         if config.nope:
             self._rope = torch.stack((torch.ones_like(self._rope[0]), 0 * self._rope[1]))
+        self._together = 1
+        """Rows of the step under way, in all parts."""
         self._others: list[tuple[FusedStep, torch.cuda.Stream]] = []
-        for _ in range(parts - 1 if size > _MANY else 0):
+        for _ in range(min(parts, size // _PART) - 1):
             other = copy.copy(self)
             other._scratch(size, inner)
             self._others.append((other, torch.cuda.Stream(weight.device)))
@@ -98,10 +100,12 @@ class FusedStep:
         the bandwidth, another multiplies, which takes little."""
         count = len(order_B)
         logits_BV = self._logits[:count]
-        parts = len(self._others) + 1 if count >= _MANY else 1
+        parts = max(1, min(len(self._others) + 1, count // _PART))
         size = -(-count // parts)
         here = torch.cuda.current_stream()
+        self._together = count
         for index, (other, stream) in enumerate(self._others[: parts - 1], start=1):
+            other._together = count
             some = slice(index * size, (index + 1) * size)
             stream.wait_stream(here)
             with torch.cuda.stream(stream):
@@ -116,7 +120,7 @@ class FusedStep:
         width = config.embed_dim
         self._linear.embed[(count,)](
             order_B, self.rows.token, self.model.embedding.weight, self._x, self._xb, self._sums,
-            D=width, **self._parts(count), PDL=self.pdl, BD=power_of_two(width), num_warps=4,
+            D=width, **self._parts(), PDL=self.pdl, BD=power_of_two(width), num_warps=4,
             launch_pdl=self.pdl,
         )  # fmt: skip
         for index, layer in enumerate(self.model.decoder):
@@ -127,7 +131,7 @@ class FusedStep:
             self._linear.head, count, config.vocab_size, width,
             self._xb, self._sums, self._head, self._head if bias is None else bias, logits_BV,
             count, self._eps, K=width, V=config.vocab_size,
-            NORM=self.model.final_norm is not None, BIAS=bias is not None, **self._parts(count),
+            NORM=self.model.final_norm is not None, BIAS=bias is not None, **self._parts(),
         )  # fmt: skip
         if out_B is not None:
             self.draw(logits_BV, order_B, out_B)
@@ -163,7 +167,7 @@ class FusedStep:
         self._product(
             self._linear.gate_up, count, inner, width,
             self._xb, self._sums, weight, weight if bias is None else bias, self._h, count,
-            self._eps, K=width, F=inner, BIAS=bias is not None, **self._parts(count), halved=True,
+            self._eps, K=width, F=inner, BIAS=bias is not None, **self._parts(), halved=True,
         )  # fmt: skip
 
     def _project(
@@ -177,7 +181,7 @@ class FusedStep:
             self._linear.project, count, queries + 2 * keys, width,
             self._xb, self._sums, weight, order_B, self.rows.pos, self._rope, self._q, k, v,
             count, self._eps, k.stride(0), k.stride(1), self._rope.stride(0),
-            K=width, NQ=queries, NK=keys, H=head, **self._parts(count), divide=(queries, keys),
+            K=width, NQ=queries, NK=keys, H=head, **self._parts(), divide=(queries, keys),
         )  # fmt: skip
 
     def _mix(
@@ -190,7 +194,7 @@ class FusedStep:
             self._q, k, v, row, order_B, self.rows.pos, self._a, k.stride(0), k.stride(1),
             attention.head_dim**-0.5, k.shape[2],
             GROUPS=groups, R=ratio, H=attention.head_dim, GROW=grow, PDL=self.pdl,
-            TILE=max(16, ratio), launch_pdl=self.pdl, **reading_of(count, k.shape[2]),
+            TILE=max(16, ratio), launch_pdl=self.pdl, **reading_of(self._together, k.shape[2]),
         )  # fmt: skip
 
     def _add(self, a: Tensor, linear: nn.Linear, count: int) -> None:
@@ -202,17 +206,17 @@ class FusedStep:
             MAX=self._linear.MAX_PARTS,
         )  # fmt: skip
 
-    def _parts(self, count: int) -> dict[str, int]:
+    def _parts(self) -> dict[str, int]:
         """Into how many tiles whoever wrote the residual stream has divided it."""
         width = self._x.shape[1]
-        parts = -(-width // shape_of(count, width, width).N)
+        parts = -(-width // shape_of(self._together, width, width).N)
         return {"PARTS": parts, "P": power_of_two(parts), "MAX": self._linear.MAX_PARTS}
 
     def _product(
         self, kernel: Any, count: int, columns: int, inner: int, *args: Any,
         divide: tuple[int, ...] = (), halved: bool = False, **fixed: Any,
     ) -> None:  # fmt: skip
-        shape = shape_of(count, columns, inner)
+        shape = shape_of(self._together, columns, inner)
         tile = shape.N // 2 if halved else shape.N
         while any(part % tile for part in divide):
             tile //= 2

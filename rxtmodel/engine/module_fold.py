@@ -67,16 +67,15 @@ class ModuleFold:
         lengths_B = torch.ones(count, dtype=torch.int64, device=weight.device)
         return _Inputs(memory_LBSD, weight.new_zeros(layers, count, length, width), lengths_B)
 
-    def give(
-        self,
-        inputs: _Inputs,
-        memories: Sequence[MemoryVersion],
-        encoded: Sequence[Encoded],
-        new: Sequence[MemoryVersion],
-    ) -> None:
-        """Copy a batch together."""
+    def begin(self, inputs: _Inputs, memories: Sequence[MemoryVersion]) -> None:
+        """Copy memories together."""
         for row, memory in enumerate(memories):
             inputs.memory_LBSD[:, row].copy_(memory.tensor)
+
+    def give(
+        self, inputs: _Inputs, encoded: Sequence[Encoded], new: Sequence[MemoryVersion]
+    ) -> None:
+        """Copy interactions together."""
         self._gather(encoded, inputs.encoded_LBTD)
         missing = len(inputs.lengths_B) - len(encoded)
         fill(inputs.lengths_B, [part.length for part in encoded] + [1] * missing)

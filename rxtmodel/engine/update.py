@@ -111,7 +111,7 @@ class Updater:
         flat += [PAD] * (count * length - len(flat))
         flat += [max(1, len(row)) for row in interactions] + [1] * (count - len(interactions))
         # PyTorch reads lists ten times as slowly.
-        given = torch.frombuffer(bytearray(struct.pack(f"{len(flat)}q", *flat)), dtype=torch.int64)
+        given = torch.frombuffer(bytearray(struct.pack(f"{len(flat)}i", *flat)), dtype=torch.int32)
         with self.graphs.on_stream():
             key = ("encode", count, length)
             if key not in self._inputs:
@@ -143,9 +143,10 @@ class Updater:
                 if self.pool is not None:
                     slots_B.fill_(self.pool.nobody)
                 self.graphs.run(key, work, _nothing)
+            self.fold.begin(inputs, memories)
             ready = None if self.graphs.stream is None else torch.cuda.Event()
             new = [MemoryVersion(_like(memory.tensor), ready) for memory in memories]
-            self.fold.give(inputs, memories, encoded, new)
+            self.fold.give(inputs, encoded, new)
             slots = self._take_slots(new)
             try:
                 self._point(slots_B, slots)
