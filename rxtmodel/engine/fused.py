@@ -99,8 +99,7 @@ class FusedStep:
         """Many rows go in parts beside each other: while one reads memories, which takes all of
         the bandwidth, another multiplies, which takes little."""
         count = len(order_B)
-        logits_BV = self._logits[:count]
-        parts = max(1, min(len(self._others) + 1, count // _PART))
+        logits_BV, parts = self._logits[:count], max(1, min(len(self._others) + 1, count // _PART))
         size = -(-count // parts)
         here = torch.cuda.current_stream()
         self._together = count

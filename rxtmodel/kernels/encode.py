@@ -47,15 +47,3 @@ def turn(
     even, odd = tl.split(tl.reshape(x.to(tl.float32), (R, CP // 2, 2)))
     turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
     tl.store(at, tl.reshape(turned, (R, CP)).to(x.dtype), mask=ok)
-
-
-@triton.jit
-def swiglu(gu_ptr, out_ptr, count, F: tl.constexpr, R: tl.constexpr, BF: tl.constexpr):
-    """``silu(gate) * up`` of ``gu`` [N, 2 F], gate the first F columns."""
-    r, f = tl.program_id(0) * R + tl.arange(0, R), tl.program_id(1) * BF + tl.arange(0, BF)
-    ok = (r < count)[:, None] & (f < F)[None, :]
-    at = gu_ptr + r.to(tl.int64)[:, None] * (2 * F) + f[None, :]
-    gate = tl.load(at, mask=ok, other=0.0).to(tl.float32)
-    up = tl.load(at + F, mask=ok, other=0.0).to(tl.float32)
-    to = out_ptr + r.to(tl.int64)[:, None] * F + f[None, :]
-    tl.store(to, (gate * tl.sigmoid(gate) * up).to(out_ptr.dtype.element_ty), mask=ok)
