@@ -7,6 +7,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import Linear
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
@@ -75,12 +76,41 @@ def products_ms(model: ReactiveTransformer, rows: int) -> float:
         return gpu_ms(graph.replay)
 
 
-def _linears(model: ReactiveTransformer) -> list[torch.nn.Linear]:
+@functools.cache
+def rate() -> float:
+    """Operations a second of a large product in bfloat16."""
+    size = 8192
+    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    return 2 * size**3 / (gpu_ms(lambda: a @ b) / 1e3)
+
+
+def update_floor_ms(model: ReactiveTransformer, count: int, tokens: int) -> float:
+    """Of ``count`` updates by interactions of ``tokens``: products, or what has to be moved."""
+    layers, slots, width = model.config.memory_shape
+    encoder = sum(m.weight.numel() for m in model.encoder.modules() if isinstance(m, Linear))
+    own, write = model.encoder[0].attention, model.memory_write
+    of_token = [write.attention.k_proj, write.attention.v_proj]
+    of_slot = [write.attention.q_proj, write.attention.out_proj]
+    attended = slots * tokens * write.attention.q_proj.weight.shape[2]
+    if write.variant != "simple":
+        pre = write.pre_attention
+        of_slot += [pre.q_proj, pre.k_proj, pre.v_proj, pre.out_proj]
+        attended += slots * slots * pre.q_proj.weight.shape[2]
+    read = sum(part.numel() for layer in _state(model) for part in layer)
+    products = tokens * encoder + layers * tokens**2 * 2 * len(own.q_proj.weight)
+    products += tokens * sum(linear.weight.numel() for linear in of_token)
+    products += slots * sum(linear.weight.numel() for linear in of_slot)
+    products += layers * attended * 2 + read * width
+    moved = 8 * layers * slots * width + model.embedding.weight.element_size() * read
+    return count * max(2 * products / rate(), moved / bandwidth()) * 1e3
+
+
+def _linears(model: ReactiveTransformer) -> list[Linear]:
     """Of a decoding step: the head, and the decoder but for the memory's keys and values."""
     found = [
         module
         for name, module in model.decoder.named_modules()
-        if isinstance(module, torch.nn.Linear)
+        if isinstance(module, Linear)
         and not name.endswith(("memory_read.attention.k_proj", "memory_read.attention.v_proj"))
     ]
     return [*found, *([] if model.head is None else [model.head])]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..feed_forward import FeedForward
-from .shapes import power_of_two, shape_of
+from .shapes import power_of_two, reading_of, shape_of
 
 if TYPE_CHECKING:
     from ..attention import Attention
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .pool import MemoryPool
     from .rows import DeviceRows
 
-_MANY = 128
-"""Rows that are worth two halves."""
+_PART = 64
+"""Rows of a part, or more."""
 
 
 class FusedStep:
@@ -35,7 +35,7 @@ class FusedStep:
 
     Args:
         pdl: start kernels while the one before still runs.
-        halves: divide many rows; see ``logits``.
+        parts: into how many a step of many rows may be divided.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class FusedStep:
         pool: MemoryPool,
         *,
         pdl: bool = True,
-        halves: bool = True,
+        parts: int = 4,
     ) -> None:
         from ..kernels import attend, linear, sample
 
@@ -68,11 +68,13 @@ class FusedStep:
         self._rope = model.rope.contiguous()
         if config.nope:
             self._rope = torch.stack((torch.ones_like(self._rope[0]), 0 * self._rope[1]))
-        self._twin: FusedStep | None = None
-        if halves and size > _MANY:
-            self._twin = copy.copy(self)
-            self._twin._scratch(size, inner)
-            self._side = torch.cuda.Stream(weight.device)
+        self._together = 1
+        """Rows of the step under way, in all parts."""
+        self._others: list[tuple[FusedStep, torch.cuda.Stream]] = []
+        for _ in range(min(parts, size // _PART) - 1):
+            other = copy.copy(self)
+            other._scratch(size, inner)
+            self._others.append((other, torch.cuda.Stream(weight.device)))
 
     def _scratch(self, size: int, inner: int) -> None:
         """What one kernel leaves to the next."""
@@ -86,30 +88,38 @@ class FusedStep:
         self._q, self._a, self._h = rows(inner), rows(inner), rows(config.ff_dim)
 
     def logits(self, order_B: Tensor) -> Tensor:
-        """As ``PlainStep.logits``.
+        """As ``PlainStep.logits``."""
+        return self._divided(order_B, None)
 
-        Many rows go in two halves beside each other: while one reads memories, which takes all of
-        the bandwidth, the other multiplies, which takes little.
-        """
+    def step(self, order_B: Tensor, out_B: Tensor) -> None:
+        """As ``logits``, and ``DeviceRows.draw`` of them."""
+        self._divided(order_B, out_B)
+
+    def _divided(self, order_B: Tensor, out_B: Tensor | None) -> Tensor:
+        """Many rows go in parts beside each other: while one reads memories, which takes all of
+        the bandwidth, another multiplies, which takes little."""
         count = len(order_B)
-        if self._twin is None or count < _MANY:
-            self._run(order_B, self._logits[:count])
-            return self._logits[:count]
-        half = count // 2
-        here, side = torch.cuda.current_stream(), self._side
-        side.wait_stream(here)
-        with torch.cuda.stream(side):
-            self._twin._run(order_B[half:], self._logits[half:count])
-        self._run(order_B[:half], self._logits[:half])
-        here.wait_stream(side)
-        return self._logits[:count]
+        logits_BV, parts = self._logits[:count], max(1, min(len(self._others) + 1, count // _PART))
+        size = -(-count // parts)
+        here = torch.cuda.current_stream()
+        self._together = count
+        for index, (other, stream) in enumerate(self._others[: parts - 1], start=1):
+            other._together = count
+            some = slice(index * size, (index + 1) * size)
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):
+                other._run(order_B[some], logits_BV[some], None if out_B is None else out_B[some])
+        self._run(order_B[:size], logits_BV[:size], None if out_B is None else out_B[:size])
+        for _, stream in self._others[: parts - 1]:
+            here.wait_stream(stream)
+        return logits_BV
 
-    def _run(self, order_B: Tensor, logits_BV: Tensor) -> None:
+    def _run(self, order_B: Tensor, logits_BV: Tensor, out_B: Tensor | None) -> None:
         count, config = len(order_B), self.model.config
         width = config.embed_dim
         self._linear.embed[(count,)](
             order_B, self.rows.token, self.model.embedding.weight, self._x, self._xb, self._sums,
-            D=width, **self._parts(count), PDL=self.pdl, BD=power_of_two(width), num_warps=4,
+            D=width, **self._parts(), PDL=self.pdl, BD=power_of_two(width), num_warps=4,
             launch_pdl=self.pdl,
         )  # fmt: skip
         for index, layer in enumerate(self.model.decoder):
@@ -120,8 +130,10 @@ class FusedStep:
             self._linear.head, count, config.vocab_size, width,
             self._xb, self._sums, self._head, self._head if bias is None else bias, logits_BV,
             count, self._eps, K=width, V=config.vocab_size,
-            NORM=self.model.final_norm is not None, BIAS=bias is not None, **self._parts(count),
+            NORM=self.model.final_norm is not None, BIAS=bias is not None, **self._parts(),
         )  # fmt: skip
+        if out_B is not None:
+            self.draw(logits_BV, order_B, out_B)
 
     def draw(self, logits_BV: Tensor, order_B: Tensor, out_B: Tensor) -> None:
         """As ``DeviceRows.draw``."""
@@ -154,7 +166,7 @@ class FusedStep:
         self._product(
             self._linear.gate_up, count, inner, width,
             self._xb, self._sums, weight, weight if bias is None else bias, self._h, count,
-            self._eps, K=width, F=inner, BIAS=bias is not None, **self._parts(count), halved=True,
+            self._eps, K=width, F=inner, BIAS=bias is not None, **self._parts(), halved=True,
         )  # fmt: skip
 
     def _project(
@@ -168,7 +180,7 @@ class FusedStep:
             self._linear.project, count, queries + 2 * keys, width,
             self._xb, self._sums, weight, order_B, self.rows.pos, self._rope, self._q, k, v,
             count, self._eps, k.stride(0), k.stride(1), self._rope.stride(0),
-            K=width, NQ=queries, NK=keys, H=head, **self._parts(count), divide=(queries, keys),
+            K=width, NQ=queries, NK=keys, H=head, **self._parts(), divide=(queries, keys),
         )  # fmt: skip
 
     def _mix(
@@ -181,7 +193,7 @@ class FusedStep:
             self._q, k, v, row, order_B, self.rows.pos, self._a, k.stride(0), k.stride(1),
             attention.head_dim**-0.5, k.shape[2],
             GROUPS=groups, R=ratio, H=attention.head_dim, GROW=grow, PDL=self.pdl,
-            TILE=max(16, ratio), BLOCK=256, num_warps=4, num_stages=2, launch_pdl=self.pdl,
+            TILE=max(16, ratio), launch_pdl=self.pdl, **reading_of(self._together, k.shape[2]),
         )  # fmt: skip
 
     def _add(self, a: Tensor, linear: nn.Linear, count: int) -> None:
@@ -193,17 +205,17 @@ class FusedStep:
             MAX=self._linear.MAX_PARTS,
         )  # fmt: skip
 
-    def _parts(self, count: int) -> dict[str, int]:
+    def _parts(self) -> dict[str, int]:
         """Into how many tiles whoever wrote the residual stream has divided it."""
         width = self._x.shape[1]
-        parts = -(-width // shape_of(count, width, width).N)
+        parts = -(-width // shape_of(self._together, width, width).N)
         return {"PARTS": parts, "P": power_of_two(parts), "MAX": self._linear.MAX_PARTS}
 
     def _product(
         self, kernel: Any, count: int, columns: int, inner: int, *args: Any,
         divide: tuple[int, ...] = (), halved: bool = False, **fixed: Any,
     ) -> None:  # fmt: skip
-        shape = shape_of(count, columns, inner)
+        shape = shape_of(self._together, columns, inner)
         tile = shape.N // 2 if halved else shape.N
         while any(part % tile for part in divide):
             tile //= 2

@@ -17,7 +17,7 @@ class Shape:
 
 
 def shape_of(count: int, columns: int, inner: int) -> Shape:
-    """Tiles for ``count`` rows: many small ones while weights are all there is to read.
+    """Tiles for a step of ``count`` rows: many small ones while weights are all there is to read.
 
     The columns of a tile depend on ``count`` and ``columns`` alone (``FusedStep._parts``). Found by
     measuring on an H200.
@@ -29,11 +29,20 @@ def shape_of(count: int, columns: int, inner: int) -> Shape:
         if 256 < inner <= 512:
             return Shape(16, 16, whole, 2 if columns > 1024 else 4, 1)
         return Shape(16, 16, min(256, whole), 4, 3)
-    if count <= 64:
-        return Shape(64, 32, min(128, whole), 4, 4)
+    narrow, depth = min(128, whole), 6 if inner > 1024 else 4
     if columns > 1024:
-        return Shape(64, 64, min(128, whole), 4, 4)
-    return Shape(64, 32, min(256, whole), 4, 3)
+        return Shape(64, 64, narrow, 4, 4)
+    return Shape(64, 16 if count <= 64 else 32, narrow, 4, depth)
+
+
+def reading_of(count: int, keys: int) -> dict[str, int]:
+    """How a step of ``count`` rows attends to as many keys: keys of a block, and keys that are
+    asked for while the kernels before are still at work. Found by measuring on an H200."""
+    all_keys = max(64, min(512, power_of_two(keys)))
+    if 16 < count <= 64:
+        return {"BLOCK": all_keys, "num_warps": 8, "num_stages": 1, "AHEAD": 0}
+    ahead = all_keys if count <= 16 else 0
+    return {"BLOCK": 256, "num_warps": 4, "num_stages": 2, "AHEAD": ahead}
 
 
 def power_of_two(number: int) -> int:

@@ -1,4 +1,4 @@
-"""Which models ``FusedStep`` can run."""
+"""Which models ``FusedStep``, ``FusedEncoder`` and ``FusedFold`` can run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from ..feed_forward import FeedForward
-from ..memory import MemoryCrossAttention
+from ..memory import MemoryAttention, MemoryCrossAttention
 
 if TYPE_CHECKING:
     from ..attention import Attention
+    from ..memory.stacked import StackedAttention
     from ..model import ReactiveTransformer
 
 _WIDTHS = (16, 32, 64, 128)
@@ -22,10 +23,8 @@ _MAX_WIDTH = 1 << 10
 def why_not(model: ReactiveTransformer) -> str | None:
     """Why ``FusedStep`` cannot run this model; None when it can."""
     config, layers = model.config, list(model.causal_layers())
-    if model.embedding.weight.device.type != "cuda":
-        return "the model is not on a CUDA device"
-    if model.embedding.weight.dtype not in (torch.bfloat16, torch.float16):
-        return f"weights are {model.embedding.weight.dtype}, not bfloat16 or float16"
+    if reason := _elsewhere(model):
+        return reason
     if config.vocab_size > _MAX_VOCAB:
         return f"the vocabulary has more than {_MAX_VOCAB} tokens"
     if config.embed_dim > _MAX_WIDTH:
@@ -44,6 +43,63 @@ def why_not(model: ReactiveTransformer) -> str | None:
         for attention in (layer.attention, layer.memory_read.attention):  # type: ignore[union-attr]
             if reason := _unlike(attention):
                 return reason
+            ratio = attention.num_query_heads // attention.num_kv_heads
+            if not _is_power(ratio):
+                return f"{ratio} query heads share a kv head"
+    return None
+
+
+def why_not_encode(model: ReactiveTransformer) -> str | None:
+    """Why ``FusedEncoder`` cannot run this model; None when it can."""
+    if reason := _elsewhere(model):
+        return reason
+    for layer in model.encoder:
+        if not isinstance(layer.ff, FeedForward) or layer.ff.gate_up is None:
+            return "the encoder's feed-forward is not dense and gated"
+        if not isinstance(layer.attention_norm, nn.RMSNorm):
+            return "the encoder's norm is not RMSNorm"
+        if reason := _unlike(layer.attention):
+            return reason
+    activation = model.config.encoder_stack.activation
+    return None if activation == "silu" else f"the encoder's activation is {activation}"
+
+
+def why_not_fold(model: ReactiveTransformer) -> str | None:
+    """Why ``FusedFold`` cannot run this model; None when it can."""
+    if reason := _elsewhere(model):
+        return reason
+    config, write = model.config.memory, model.memory_write
+    if not isinstance(write, MemoryAttention):
+        return "memories are written by the delta rule"
+    if config.norm != "classic-rms":
+        return f"slots are normalised in the form {config.norm}"
+    if config.gate == "channel" or config.gate_status != "mean":
+        return "a gate sees single channels"
+    if model.config.norm != "rms":
+        return "what is read is not normalised by RMSNorm"
+    attentions = [write.attention]
+    if write.variant != "simple":
+        attentions.append(write.pre_attention)
+    for attention in attentions:
+        if attention.null_key is not None:
+            return "there is a null key"
+        if reason := _unlike(attention):
+            return reason
+    read = model.decoder[0].memory_read.attention  # type: ignore[union-attr]
+    if not _is_power(read.num_kv_heads):
+        return f"a memory is read with {read.num_kv_heads} kv heads"
+    return _unlike(read)
+
+
+def _elsewhere(model: ReactiveTransformer) -> str | None:
+    """Whether kernels cannot run at all."""
+    weight, width = model.embedding.weight, model.config.embed_dim
+    if weight.device.type != "cuda":
+        return "the model is not on a CUDA device"
+    if weight.dtype not in (torch.bfloat16, torch.float16):
+        return f"weights are {weight.dtype}, not bfloat16 or float16"
+    if width % 8:
+        return f"the model's width is {width}, no multiple of 8"
     try:
         from .. import kernels  # noqa: F401
         from ..kernels import linear  # noqa: F401
@@ -52,12 +108,15 @@ def why_not(model: ReactiveTransformer) -> str | None:
     return None
 
 
-def _unlike(attention: Attention) -> str | None:
+def _unlike(attention: Attention | StackedAttention) -> str | None:
     if attention.gate_proj is not None or attention.q_norm is not None:
         return "attention has an output gate or normalised heads"
     if attention.copies > 1:
         return "attention has more kv heads than query heads"
     if attention.head_dim not in _WIDTHS:
         return f"heads are {attention.head_dim} wide, not one of {_WIDTHS}"
-    ratio = attention.num_query_heads // attention.num_kv_heads
-    return None if ratio & (ratio - 1) == 0 else f"{ratio} query heads share a kv head"
+    return None
+
+
+def _is_power(number: int) -> bool:
+    return number & (number - 1) == 0

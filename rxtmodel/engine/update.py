@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,15 @@ import torch
 from torch import Tensor
 
 from ..template import PAD
+from .fused_encoder import FusedEncoder
+from .fused_fold import FusedFold
 from .graphs import Graphs, fill, round_up
 from .memory import MemoryVersion
+from .module_fold import ModuleEncoder, ModuleFold
+from .support import why_not_encode, why_not_fold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ..model import ReactiveTransformer
     from .pool import MemoryPool
@@ -41,11 +46,15 @@ class Encoded:
 class Updater:
     """Encodes interactions and folds them into memories, ``max_batch`` at once.
 
+    By kernels of ``FusedEncoder`` and ``FusedFold`` where they can run the model, else by its
+    modules. What a memory becomes does not depend on the others of its batch.
+
     Args:
         pool: where new versions are projected to, as long as there is room.
         decoding: graphs of the stream that reads the pool.
-        compiled: have PyTorch's compiler fuse what lies between products. Half a minute for each
-            new shape, and less than half the time from then on, where many are updated at once.
+        fused: False: by the model's modules all the same.
+        compiled: have PyTorch's compiler fuse what the modules do between products. Half a minute
+            for each new shape, and half the time from then on, where many are updated at once.
     """
 
     def __init__(
@@ -55,16 +64,23 @@ class Updater:
         decoding: Graphs | None = None,
         *,
         max_batch: int = 64,
+        fused: bool = True,
         compiled: bool = False,
     ) -> None:
         self.model, self.pool, self.max_batch = model, pool, max_batch
         self.device = model.embedding.weight.device
         self._decoding = decoding
         self.graphs = Graphs(self.device)
-        self._inputs: dict[tuple[str, int, int], tuple[Tensor, ...]] = {}
-        made: Callable[[Any], Any] = partial(torch.compile, dynamic=False) if compiled else _same
-        self._encoder, self._fold = made(model.encode), made(model.attend)
-        self._projection = made(model.project_memory)
+        self._inputs: dict[tuple[str, int, int], Any] = {}
+        self._encoder: FusedEncoder | ModuleEncoder = ModuleEncoder(model, compiled=compiled)
+        self.fold: FusedFold | ModuleFold
+        with torch.inference_mode():
+            if fused and why_not_encode(model) is None:
+                self._encoder = FusedEncoder(model)
+            if fused and why_not_fold(model) is None:
+                self.fold = FusedFold(model, pool)
+            else:
+                self.fold = ModuleFold(model, pool, compiled=compiled)
 
     @torch.inference_mode()
     def encode(self, interactions: Sequence[Sequence[int]]) -> list[Encoded]:
@@ -88,26 +104,27 @@ class Updater:
     def _encode(self, interactions: Sequence[Sequence[int]]) -> list[Encoded]:
         count = round_up(len(interactions), self.max_batch)
         length = self._bucket_of(max(map(len, interactions)))
-        rows = [*interactions, *[()] * (count - len(interactions))]
-        ids = [[*row, *[PAD] * (length - len(row))] for row in rows]
-        lengths = [max(1, len(row)) for row in rows]
+        flat: list[int] = []
+        for row in interactions:
+            flat += row
+            flat += [PAD] * (length - len(row))
+        flat += [PAD] * (count * length - len(flat))
+        flat += [max(1, len(row)) for row in interactions] + [1] * (count - len(interactions))
+        # PyTorch reads lists ten times as slowly.
+        given = torch.frombuffer(bytearray(struct.pack(f"{len(flat)}i", *flat)), dtype=torch.int32)
         with self.graphs.on_stream():
             key = ("encode", count, length)
             if key not in self._inputs:
-                empty = torch.zeros(count, length, dtype=torch.int64, device=self.device)
-                self._inputs[key] = (empty, torch.ones_like(empty[:, 0]))
-            ids_BT, lengths_B = self._inputs[key]
-            fill(ids_BT, ids)
-            fill(lengths_B, lengths)
-            work = partial(self._encode_work, ids_BT, lengths_B)
+                self._inputs[key] = torch.ones_like(given, device=self.device)
+            inputs = self._inputs[key]
+            inputs.copy_(given.pin_memory() if inputs.is_cuda else given, non_blocking=True)
+            ids_BT, lengths_B = inputs[:-count].view(count, length), inputs[-count:]
+            work = partial(self._encoder, ids_BT, lengths_B)
             if not self.graphs.has(key):
                 self.graphs.run(key, work, _nothing)
             batch_LBTD = self.graphs.run(key, work, _nothing)
             batch_LBTD = batch_LBTD.clone() if self.graphs.stream is not None else batch_LBTD
         return [Encoded(batch_LBTD, row, len(ids)) for row, ids in enumerate(interactions)]
-
-    def _encode_work(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        return self._encoder(ids_BT, _mask(lengths_B, ids_BT.shape[1]))
 
     def _attend(
         self, memories: Sequence[MemoryVersion], encoded: Sequence[Encoded]
@@ -115,34 +132,25 @@ class Updater:
         count = round_up(len(memories), self.max_batch)
         length = self._bucket_of(max(part.length for part in encoded))
         with self.graphs.on_stream():
-            if self.graphs.stream is not None:
-                for memory in memories:
-                    if memory.ready is not None:
-                        self.graphs.stream.wait_event(memory.ready)
+            self._await(memories)
             key = ("attend", count, length)
             if key not in self._inputs:
-                self._inputs[key] = self._new_inputs(count, length)
-            memory_LBSD, encoded_LBTD, lengths_B, slots_B = self._inputs[key]
-            work = partial(self._attend_work, memory_LBSD, encoded_LBTD, lengths_B, slots_B)
+                slots_B = torch.zeros(count, dtype=torch.int64, device=self.device)
+                self._inputs[key] = (self.fold.inputs(count, length), slots_B)
+            inputs, slots_B = self._inputs[key]
+            work = partial(self.fold.work, inputs, slots_B)
             if not self.graphs.has(key):
                 if self.pool is not None:
                     slots_B.fill_(self.pool.nobody)
                 self.graphs.run(key, work, _nothing)
-            for row, memory in enumerate(memories):
-                memory_LBSD[:, row].copy_(memory.tensor)
-                if self.graphs.stream is not None:
-                    memory.tensor.record_stream(self.graphs.stream)
-            self._gather(encoded, encoded_LBTD)
-            lengths = [part.length for part in encoded] + [1] * (count - len(encoded))
-            fill(lengths_B, lengths)
+            self.fold.begin(inputs, memories)
             ready = None if self.graphs.stream is None else torch.cuda.Event()
-            new = [MemoryVersion(torch.empty_like(memory.tensor), ready) for memory in memories]
+            new = [MemoryVersion(_like(memory.tensor), ready) for memory in memories]
+            self.fold.give(inputs, encoded, new)
             slots = self._take_slots(new)
             try:
                 self._point(slots_B, slots)
-                out_LBSD = self.graphs.run(key, work, _nothing)
-                for row, version in enumerate(new):
-                    version.tensor.copy_(out_LBSD[:, row])
+                self.fold.take(self.graphs.run(key, work, _nothing), new)
                 if ready is not None:
                     ready.record()
             except BaseException:
@@ -155,32 +163,14 @@ class Updater:
                     self.pool.release(slot, ready)
         return new
 
-    def _attend_work(
-        self, memory_LBSD: Tensor, encoded_LBTD: Tensor, lengths_B: Tensor, slots_B: Tensor
-    ) -> Tensor:
-        mask_BT = _mask(lengths_B, encoded_LBTD.shape[2])
-        out_LBSD = self._fold(memory_LBSD, encoded_LBTD, mask_BT)
-        if self.pool is not None:
-            self.pool.write(slots_B, self._projection(out_LBSD))
-        return out_LBSD
-
-    def _new_inputs(self, count: int, length: int) -> tuple[Tensor, ...]:
-        weight = self.model.embedding.weight
-        memory_LBSD = self.model.initial_memory(count).contiguous().clone()
-        layers, _, _, width = memory_LBSD.shape
-        encoded_LBTD = weight.new_zeros(layers, count, length, width)
-        index = torch.ones(count, dtype=torch.int64, device=self.device)
-        return memory_LBSD, encoded_LBTD, index, index.clone()
-
-    def _gather(self, encoded: Sequence[Encoded], into_LBTD: Tensor) -> None:
-        """Side by side; at once where all were encoded together."""
-        batch, length = encoded[0].batch_LBTD, into_LBTD.shape[2]
-        together = all(part.batch_LBTD is batch and part.row == i for i, part in enumerate(encoded))
-        if together and batch.shape[2] == length:
-            into_LBTD[:, : len(encoded)].copy_(batch[:, : len(encoded)])
+    def _await(self, memories: Sequence[MemoryVersion]) -> None:
+        """Wait on the stream for what others compute, and have them keep it for us."""
+        if self.graphs.stream is None:
             return
-        for row, part in enumerate(encoded):
-            into_LBTD[:, row, : part.length].copy_(part.tensor)
+        for memory in memories:
+            if memory.ready is not None:
+                self.graphs.stream.wait_event(memory.ready)
+            memory.tensor.record_stream(self.graphs.stream)
 
     def _take_slots(self, new: Sequence[MemoryVersion]) -> list[int | None]:
         """Slots for new versions, as far as there are any."""
@@ -202,14 +192,9 @@ class Updater:
         return round_up(max(1, length), self.model.config.max_seq_len, _LEAST_TOKENS)
 
 
-def _mask(lengths_B: Tensor, length: int) -> Tensor:
-    """True where a token is, [B, T]."""
-    return torch.arange(length, device=lengths_B.device) < lengths_B[:, None]
+def _like(memory: Tensor) -> Tensor:
+    return torch.empty_like(memory, memory_format=torch.contiguous_format)
 
 
 def _nothing() -> None:
     pass
-
-
-def _same(work: Any) -> Any:
-    return work

@@ -8,13 +8,15 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from .prefetch import ask
+
 
 @triton.jit
 def attend(
     q_ptr, k_ptr, v_ptr, row_ptr, order_ptr, length_ptr, out_ptr,
     row_stride, head_stride, scale, fixed_length,
     GROUPS: tl.constexpr, R: tl.constexpr, H: tl.constexpr, GROW: tl.constexpr,
-    PDL: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
+    PDL: tl.constexpr, AHEAD: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Softmax attention, one program for a row and a kv head.
 
@@ -22,6 +24,9 @@ def attend(
     own cache, in which the new token stands) or ``fixed_length`` (a memory). Query heads
     ``g R .. g R + R`` read kv head g. Keys of a head are contiguous, [keys, H]. TILE is R, filled
     up to what the tensor cores take.
+
+    All that it reads but the queries and the newest key and value was there before this step, so
+    up to AHEAD keys and values are asked for while kernels before it still run.
     """
     b, g = tl.program_id(0), tl.program_id(1)
     r, h, s = tl.arange(0, TILE), tl.arange(0, H), tl.arange(0, BLOCK)
@@ -29,9 +34,14 @@ def attend(
         gdc_launch_dependents()
     entry = tl.load(order_ptr + b)
     slab = tl.load(row_ptr + entry).to(tl.int64) * row_stride + g * head_stride
-    if PDL:
-        gdc_wait()
     length = tl.load(length_ptr + entry) + 1 if GROW else fixed_length
+    if PDL:
+        if AHEAD > 0:
+            line = tl.arange(0, AHEAD * H // 64)
+            there = line * 64 < length * H
+            ask(k_ptr + slab + line * 64, there)
+            ask(v_ptr + slab + line * 64, there)
+        gdc_wait()
     q_at = (b * GROUPS + g) * R * H + r[:, None] * H + h[None, :]
     q_RH = tl.load(q_ptr + q_at, mask=(r < R)[:, None], other=0.0)
     top = tl.full((TILE,), -1e30, tl.float32)

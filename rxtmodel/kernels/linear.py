@@ -17,6 +17,8 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from .prefetch import ask
+
 MAX_PARTS = 128
 """Sums of squares that a row of the residual stream may have."""
 
@@ -29,6 +31,21 @@ def _product(
     """``x @ w.T`` of a tile, float32 [M, N]. ``w`` is [columns, K]."""
     inner = tl.arange(0, BK)
     w_at = w_ptr + cols[None, :] * K + inner[:, None]
+    x_at = x_ptr + rows[:, None] * K + inner[None, :]
+    if M > 16:
+        # Loads that stand in the loop alone are fetched ahead of it; before they may begin, the
+        # rest of what is known already comes nearer.
+        if PDL:
+            gdc_launch_dependents()
+            _ask_for(w_ptr, cols, cols_ok, K, N)
+            gdc_wait()
+        acc = tl.zeros((M, N), tl.float32)
+        for start in range(0, K, BK):
+            ok = start + inner < K
+            w_KN = tl.load(w_at + start, mask=cols_ok[None, :] & ok[:, None], other=0.0)
+            x_MK = tl.load(x_at + start, mask=rows_ok[:, None] & ok[None, :], other=0.0)
+            acc = tl.dot(x_MK, w_KN, acc, input_precision="ieee")
+        return acc
     w_KN = tl.load(w_at, mask=cols_ok[None, :] & (inner < K)[:, None], other=0.0)
     if PDL:
         gdc_launch_dependents()
@@ -42,10 +59,18 @@ def _product(
             x_K1 = tl.load(x_ptr + rows * K + start + inner, mask=ok, other=0.0)[:, None]
             acc += tl.sum(x_K1.to(tl.float32) * w_KN.to(tl.float32), axis=0)[None, :]
         else:
-            x_at = x_ptr + rows[:, None] * K + start + inner[None, :]
-            x_MK = tl.load(x_at, mask=rows_ok[:, None] & ok[None, :], other=0.0)
+            x_MK = tl.load(x_at + start, mask=rows_ok[:, None] & ok[None, :], other=0.0)
             acc = tl.dot(x_MK, w_KN, acc, input_precision="ieee")
     return acc
+
+
+@triton.jit
+def _ask_for(w_ptr, cols, cols_ok, K: tl.constexpr, N: tl.constexpr):
+    """Have rows of a matrix brought to the second cache."""
+    LINES: tl.constexpr = triton.cdiv(K, 64)
+    line = tl.arange(0, triton.next_power_of_2(LINES))
+    at = w_ptr + cols[:, None] * K + line[None, :] * 64
+    ask(at, cols_ok[:, None] & (line < LINES)[None, :])
 
 
 @triton.jit

@@ -44,16 +44,17 @@ def _masked(
         total = total * shrink + tl.sum(p, axis=1)
         acc = tl.dot(p.to(v_SH.dtype), v_SH, acc * shrink[:, None], input_precision="ieee")
         top = new_top
-    out_at = out_ptr + ((row * N + n) * length + m[:, None]) * H + h[None, :]
+    out_at = out_ptr + ((row * length + m[:, None]) * N + n) * H + h[None, :]
     tl.store(out_at, (acc / tl.maximum(total, 1e-30)[:, None]).to(out_ptr.dtype.element_ty), inside)
 
 
 def attend_existing(q_BNTH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, mask_BK: Tensor) -> Tensor:
-    """Every query attends to the keys of its row whose mask is True; [B, N, T, H]. A row without
-    keys gives zeros. H is a power of two, 16 or more; its values lie side by side."""
+    """Every query attends to the keys of its row whose mask is True; [B, N, T, H], heads of a token
+    side by side. A row without keys gives zeros. H is a power of two, 16 or more; its values lie
+    side by side."""
     rows, heads, length, width = q_BNTH.shape
     keys = k_BGKH.shape[2]
-    out = torch.empty((rows, heads, length, width), dtype=q_BNTH.dtype, device=q_BNTH.device)
+    out = torch.empty((rows, length, heads, width), dtype=q_BNTH.dtype, device=q_BNTH.device)
     mask = mask_BK.to(torch.uint8).expand(rows, keys)
     tile = 64 if length > 32 else 16
     _masked[(triton.cdiv(length, tile), rows * heads)](
@@ -62,4 +63,4 @@ def attend_existing(q_BNTH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, mask_BK: Ten
         N=heads, RATIO=heads // k_BGKH.shape[1], H=width, M=tile, BLOCK=64,
         num_warps=4, num_stages=3,
     )  # fmt: skip
-    return out
+    return out.transpose(1, 2)

@@ -60,7 +60,7 @@ class ResidualGate(nn.Module):
             width = (old_LBSD.shape[-1],)
             both = torch.cat((F.rms_norm(old_LBSD, width), F.rms_norm(update_LBSD, width)), dim=-1)
             return torch.lerp(old_LBSD, update_LBSD, self.mix(both).sigmoid())
-        gate = self._published_logits(old_LBSD + update_LBSD)
+        gate = self._published_logits(old_LBSD + update_LBSD).to(old_LBSD.dtype)
         if self.tanh:
             gate = gate.tanh()
             return (1 + gate) * update_LBSD + (1 - gate) * old_LBSD

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
-from rxtmodel import ReactiveTransformer, RxTAlpha, Sampler, SamplerConfig
-from rxtmodel.backends import load_kernel
+from rxtmodel import ReactiveTransformer, Sampler, SamplerConfig
 from rxtmodel.engine.device import DeviceBatch
 from rxtmodel.engine.fused import FusedStep
-from rxtmodel.engine.memory import MemoryVersion
 from rxtmodel.engine.support import why_not
-from rxtmodel.engine.update import Updater
-from rxtmodel.layout import arrange
 from rxtmodel.sampler import Rows, draw, uniform
+
+from .gpu import memories_of, model_of
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 WANTED = SamplerConfig(temperature=0.9, top_k=50, top_p=0.9, min_p=0.02, repetition_penalty=1.2)
-
-
-def model_of(dtype: torch.dtype = torch.bfloat16) -> ReactiveTransformer:
-    torch.manual_seed(0)
-    config = RxTAlpha(
-        vocab_size=1_000, embed_dim=128, num_layers=3, num_heads=4, query_heads=4, kv_heads=2,
-        ff_dim=192, encoder_ff_dim=192, num_slots=80, max_seq_len=128, variant="self-interlayer",
-        experts=None,
-    )  # fmt: skip
-    memory = dataclasses.replace(config.memory, gate="elementwise")
-    model = ReactiveTransformer(dataclasses.replace(config, memory=memory))
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() == 1:
-                weight.add_(0.1 * torch.randn_like(weight))
-    model = arrange(model.to("cuda", dtype).eval().requires_grad_(False))
-    model.use_backend("triton")
-    return model
-
-
-def memories_of(model: ReactiveTransformer, count: int) -> list[MemoryVersion]:
-    generator = torch.Generator("cuda").manual_seed(1)
-    shape = model.config.memory_shape
-    return [
-        MemoryVersion(torch.randn(shape, device="cuda", generator=generator)) for _ in range(count)
-    ]
 
 
 def queries(model: ReactiveTransformer, count: int, config: SamplerConfig) -> list:
@@ -68,11 +38,14 @@ def test_fused_steps_compute_what_the_modules_compute(count, pdl):
     model = model_of(torch.float16)
     assert why_not(model) is None
     batch = DeviceBatch(model, count, 64, lookahead=False)
-    batch.fused = FusedStep(model, batch.rows, batch.pool, pdl=pdl)
+    batch.launches.fused = FusedStep(model, batch.rows, batch.pool, pdl=pdl)
     rows = added(batch, queries(model, count, SamplerConfig()))
     order = torch.tensor([row.index for row in rows], device="cuda", dtype=torch.int32)
     with torch.inference_mode():
-        fused, plain = batch.fused.logits(order).clone(), batch.plain.logits(order).float()
+        fused, plain = (
+            batch.launches.fused.logits(order).clone(),
+            batch.launches.plain.logits(order).float(),
+        )
     assert ((fused - plain).norm() / plain.norm()).item() < 2e-3
 
 
@@ -124,46 +97,8 @@ def test_the_kernel_that_draws_is_the_sampler():
         line = (logits[row] + batch.rows.banned).cpu()
         expected.append(Sampler(sampler.config, sampler.seed, seen=sampler.seen).draw(line))
     with torch.inference_mode():
-        batch.fused.draw(logits, order, out)
+        batch.launches.fused.draw(logits, order, out)
     assert out.tolist() == expected
-
-
-@pytest.mark.parametrize("shape", [(3, 4, 2, 37, 70), (2, 8, 8, 5, 16), (1, 4, 1, 130, 257)])
-def test_padded_rows_attend_to_what_exists(shape):
-    rows, heads, groups, length, keys = shape
-    generator = torch.Generator("cuda").manual_seed(4)
-
-    def normal(*size):
-        return torch.randn(*size, device="cuda", generator=generator).half()
-
-    q, k, v = normal(rows, heads, length, 32), *(normal(rows, groups, keys, 32) for _ in "kv")
-    mask = torch.arange(keys, device="cuda") < torch.tensor(
-        [[9 + 5 * i] for i in range(rows)], device="cuda"
-    )
-    mask = mask[:, None, None]
-    with torch.inference_mode():
-        found = load_kernel("triton")(q, k, v, mask=mask)
-        expected = load_kernel("eager")(q.float(), k.float(), v.float(), mask=mask)
-    torch.testing.assert_close(found.float(), expected, rtol=3e-3, atol=3e-3)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what the compiler imports
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("compiled", [False, True])
-def test_updates_together_are_updates_alone(compiled):
-    model = model_of()
-    batch = DeviceBatch(model, 4, 64)
-    updater = Updater(model, batch.pool, batch.graphs, compiled=compiled)
-    memories = memories_of(model, 5)
-    interactions = [list(range(20, 20 + n)) for n in (60, 31, 2, 90, 44)]
-    found = updater.attend(memories, updater.encode(interactions))
-    torch.cuda.synchronize()
-    with torch.inference_mode():
-        for memory, ids, new in zip(memories, interactions, found, strict=True):
-            encoded = model.encode(torch.tensor([ids], device="cuda"))
-            alone = model.attend(memory.tensor[:, None], encoded)[:, 0]
-            assert ((new.tensor - alone).norm() / alone.norm()).item() < 1e-2
-            assert new.tensor.dtype == torch.float32
 
 
 def test_the_sampler_in_torch_draws_the_same_on_both_devices():

@@ -1,0 +1,143 @@
+"""Memory updates with kernels of our own between PyTorch's products, on a GPU."""
+
+# Shape suffixes: L layers, B memories, T tokens, S slots, D width, N heads, G kv heads,
+# H head width.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .fold_kernels import FoldKernels
+from .fold_parts import UNIT, Gate, aligned, place
+from .graphs import Graphs, fill
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..model import ReactiveTransformer
+    from .memory import MemoryVersion
+    from .pool import MemoryPool
+    from .update import Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a batch lies, on the device, and its size in tokens."""
+
+    memory_at: Tensor
+    table: Tensor
+    """Of new memories, encoded interactions, their layers; and their lengths: int64, [4, B]."""
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What an update takes of memories alone: what slots attended to among themselves, how that
+    is gated in, and the queries that the result gives, [L, B, S, D]."""
+
+    pre: Tensor
+    pre_gate: Gate
+    queries: Tensor
+
+
+class FusedFold:
+    """``model.attend`` and the projection of what comes out, for memories where they lie: nothing
+    is copied together before, or apart after. ``support.why_not_fold`` must have found no reason
+    against it.
+
+    A memory is read three times and written once, and in between stands only what products give
+    and take, in the weights' type; norms, gates and means are float32. What a memory becomes does
+    not depend on the others of its batch. Holds copies of the matrices of keys and values.
+    """
+
+    def __init__(self, model: ReactiveTransformer, pool: MemoryPool | None = None) -> None:
+        with torch.inference_mode():
+            self._kernels = FoldKernels(model, pool)
+            self._ahead = Graphs(model.embedding.weight.device)
+            self._memory_at: dict[int, Tensor] = {}
+            self._prepared: dict[int, _Prepared] = {}
+            self._folded: torch.cuda.Event | None = None
+
+    def inputs(self, count: int, length: int) -> Places:
+        """Of a batch that is nobody's: the first memory reads nothing and becomes nothing."""
+        if count not in self._prepared:
+            memory_at = torch.zeros(count, dtype=torch.int64, device=self._kernels.first.device)
+            self._memory_at[count] = memory_at
+            if not self._ahead.has(count):
+                self._ahead.run(count, partial(self._prepare, memory_at), _nothing)
+            self._prepared[count] = self._ahead.run(
+                count, partial(self._prepare, memory_at), _nothing
+            )
+        table = torch.zeros(4, count, dtype=torch.int64, device=self._kernels.first.device)
+        table[3] = 1
+        return Places(self._memory_at[count], table, length)
+
+    def begin(self, places: Places, memories: Sequence[MemoryVersion]) -> None:
+        """Say where memories lie, and begin with what is about them alone."""
+        count = len(places.memory_at)
+        with self._ahead.on_stream():
+            if self._ahead.stream is not None:
+                if self._folded is not None:
+                    self._ahead.stream.wait_event(self._folded)
+                for memory in memories:
+                    if memory.ready is not None:
+                        self._ahead.stream.wait_event(memory.ready)
+                    memory.tensor.record_stream(self._ahead.stream)
+            at = [place(aligned(memory.tensor), self._kernels.first) for memory in memories]
+            fill(places.memory_at, at + [0] * (count - len(at)))
+            work = partial(self._prepare, places.memory_at)
+            self._prepared[count] = self._ahead.run(count, work, _nothing)
+
+    def give(
+        self, places: Places, encoded: Sequence[Encoded], new: Sequence[MemoryVersion]
+    ) -> None:
+        """Say where interactions lie, and where new memories shall."""
+        missing = places.table.shape[1] - len(new)
+        rows: list[list[int]] = [[], [], [], []]
+        for part, version in zip(encoded, new, strict=True):
+            batch = part.batch_LBTD
+            rows[0].append(place(version.tensor, self._kernels.nowhere))
+            rows[1].append(place(batch[:, part.row], self._kernels.nothing))
+            rows[2].append(batch.stride(0) * batch.element_size() // UNIT)
+            rows[3].append(part.length)
+        fill(places.table, [row + [int(i == 3)] * missing for i, row in enumerate(rows)])
+        if self._ahead.stream is not None:
+            torch.cuda.current_stream().wait_stream(self._ahead.stream)
+
+    def take(self, result: None, new: Sequence[MemoryVersion]) -> None:
+        """Nothing but to say when it is done: new memories are where they belong."""
+        if self._ahead.stream is not None:
+            self._folded = torch.cuda.Event()
+            self._folded.record()
+
+    def work(self, places: Places, slots_B: Tensor) -> None:
+        """Fold; from and to where ``places`` says."""
+        kernels, count = self._kernels, len(places.memory_at)
+        new_at, at, layer_at, lengths_B = places.table.unbind(0)
+        prepared = self._prepared[count]
+        encoded = kernels.interaction(places.length, at, layer_at, lengths_B)
+        update = kernels.attend(kernels.write.attention, prepared.queries, encoded, lengths_B.int())
+        known = places.memory_at, new_at, prepared.pre, prepared.pre_gate, update
+        gate = kernels.gate(kernels.write.gate, lambda: kernels.renew(*known, None))
+        read = kernels.renew(*known, gate)
+        if kernels.read is not None:
+            kernels.project(kernels.read, read, slots_B)
+
+    def _prepare(self, memory_at: Tensor) -> _Prepared:
+        kernels, write = self._kernels, self._kernels.write
+        pre, pre_gate = kernels.first, kernels.open
+        if write.variant != "simple":
+            own, other = kernels.mix(memory_at)
+            pre = kernels.attend(write.pre_attention, own, other, None)
+            del own, other
+            pre_gate = kernels.gate(write.pre_gate, lambda: kernels.address(memory_at, pre, None))
+        return _Prepared(pre, pre_gate, kernels.address(memory_at, pre, pre_gate))
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,82 @@
+"""Kernels of whole sequences beside plain PyTorch. Run with ``pytest -m gpu``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rxtmodel.backends import load_kernel
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 2, 37, 70), (2, 8, 8, 5, 16), (1, 4, 1, 130, 257)])
+def test_padded_rows_attend_to_what_exists(shape):
+    rows, heads, groups, length, keys = shape
+    generator = torch.Generator("cuda").manual_seed(4)
+
+    def normal(*size):
+        return torch.randn(*size, device="cuda", generator=generator).half()
+
+    q, k, v = normal(rows, heads, length, 32), *(normal(rows, groups, keys, 32) for _ in "kv")
+    mask = torch.arange(keys, device="cuda") < torch.tensor(
+        [[9 + 5 * i] for i in range(rows)], device="cuda"
+    )
+    mask = mask[:, None, None]
+    with torch.inference_mode():
+        found = load_kernel("triton")(q, k, v, mask=mask)
+        expected = load_kernel("eager")(q.float(), k.float(), v.float(), mask=mask)
+    torch.testing.assert_close(found.float(), expected, rtol=3e-3, atol=3e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 2, 37, 70, 32), (2, 8, 8, 130, 130, 16)])
+def test_sequences_attend_to_their_first_keys(shape):
+    from rxtmodel.kernels.sequences import attend_first
+
+    rows, heads, groups, length, keys, width = shape
+    q, k, v = heads_of(rows, heads, groups, length, keys, width)
+    counts = torch.tensor([keys, 9, 0][:rows], device="cuda", dtype=torch.int32)
+    mask = (torch.arange(keys, device="cuda") < counts[:, None])[:, None, None]
+    eager = load_kernel("eager")
+    with torch.inference_mode():
+        found, every = attend_first(q, k, v, counts), attend_first(q, k, v)
+        expected = eager(q.float(), k.float(), v.float(), mask=mask).nan_to_num(0.0)
+        torch.testing.assert_close(found.float(), expected, rtol=3e-3, atol=3e-3)
+        expected = eager(q.float(), k.float(), v.float())
+    torch.testing.assert_close(every.float(), expected, rtol=3e-3, atol=3e-3)
+
+
+@pytest.mark.parametrize(("heads", "length", "width"), [(4, 130, 16), (2, 64, 32), (8, 7, 16)])
+def test_narrow_heads_attend_causally(heads, length, width):
+    q, k, v = heads_of(2, heads, 2, length, length, width)
+    with torch.inference_mode():
+        found = load_kernel("triton")(q, k, v, causal=True)
+        expected = load_kernel("eager")(q.float(), k.float(), v.float(), causal=True)
+    torch.testing.assert_close(found.float(), expected, rtol=3e-3, atol=3e-3)
+
+
+def heads_of(rows, heads, groups, length, keys, width) -> list[torch.Tensor]:
+    """Queries, keys and values as a projection leaves them: heads of a token side by side."""
+    generator = torch.Generator("cuda").manual_seed(4)
+    sizes = ((length, heads), (keys, groups), (keys, groups))
+    return [
+        torch.randn(rows, *size, width, device="cuda", generator=generator).half().transpose(1, 2)
+        for size in sizes
+    ]
+
+
+@pytest.mark.parametrize(("count", "inner", "width"), [(300, 128, 192), (5, 96, 200)])
+def test_gate_and_up_are_one_product(count, inner, width):
+    from rxtmodel.kernels.wide import gate_up
+
+    generator = torch.Generator("cuda").manual_seed(6)
+    x, weight, bias = (
+        torch.randn(*size, device="cuda", generator=generator).half() / 4
+        for size in ((count, inner), (2 * width, inner), (2 * width,))
+    )
+    gate, up = (x.float() @ weight.float().T + bias.float()).chunk(2, dim=-1)
+    expected = torch.nn.functional.silu(gate) * up
+    torch.testing.assert_close(gate_up(x, weight, bias).float(), expected, rtol=3e-3, atol=3e-3)

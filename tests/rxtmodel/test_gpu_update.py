@@ -1,0 +1,89 @@
+"""Memory updates on a GPU: kernels beside the model's own modules. Run with ``pytest -m gpu``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rxtmodel.engine.device import DeviceBatch
+from rxtmodel.engine.pool import MemoryPool
+from rxtmodel.engine.support import why_not_encode, why_not_fold
+from rxtmodel.engine.update import Updater
+
+from .gpu import memories_of, model_of
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+INTERACTIONS = [list(range(20, 20 + n)) for n in (60, 31, 2, 90, 44)]
+WAYS = {
+    "kernels": {},
+    "modules": {"fused": False},
+    "compiled": {"fused": False, "compiled": True},
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what the compiler imports
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("way", WAYS)
+def test_updates_together_are_updates_alone(way):
+    model = model_of()
+    batch = DeviceBatch(model, 4, 64)
+    updater = Updater(model, batch.pool, batch.graphs, **WAYS[way])
+    memories = memories_of(model, 5)
+    found = updater.attend(memories, updater.encode(INTERACTIONS))
+    torch.cuda.synchronize()
+    with torch.inference_mode():
+        for memory, ids, new in zip(memories, INTERACTIONS, found, strict=True):
+            encoded = model.encode(torch.tensor([ids], device="cuda"))
+            alone = model.attend(memory.tensor[:, None], encoded)[:, 0]
+            assert ((new.tensor - alone).norm() / alone.norm()).item() < 1e-2
+            assert new.tensor.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"gate": "linear", "gate_activation": "tanh", "gate_init": 0.7, "slot_ids": True},
+        {"gate": "linear", "gate_per_slot": False},
+        {"gate": "static", "variant": "interlayer", "gate_activation": "tanh", "gate_init": 0.7},
+        {"gate": "elementwise", "variant": "grouped-self-interlayer", "num_groups": 3},
+        {"gate": "elementwise", "gate_per_slot": False, "variant": "self"},
+        {"gate": "replace", "variant": "self", "gate_self_step": False},
+        {"gate": "none", "variant": "simple", "slot_ids": True},
+    ],
+    ids=lambda memory: ", ".join(map(str, memory.values())),
+)
+def test_updates_by_kernels_are_those_of_the_modules(memory):
+    model = model_of(torch.float16, **memory)
+    assert why_not_fold(model) is None
+    assert why_not_encode(model) is None
+    found = []
+    for fused in (False, True):
+        pool = MemoryPool(model, 20)
+        updater = Updater(model, pool, fused=fused)
+        memories = memories_of(model, 5)
+        for _ in range(2):
+            memories = updater.attend(memories, updater.encode(INTERACTIONS))
+        slots = [pool.find(version) for version in memories]
+        torch.cuda.synchronize()
+        read = [part[slots].float() for layer in pool.layers for part in layer]
+        found.append((torch.stack([version.tensor for version in memories]), torch.stack(read)))
+    for modules, kernels in zip(*found, strict=True):
+        assert ((kernels - modules).norm() / modules.norm()).item() < 1e-2
+
+
+def test_a_memory_becomes_the_same_whatever_is_updated_beside_it():
+    model = model_of()
+    updater = Updater(model, MemoryPool(model, 20))
+    memories = memories_of(model, 5)
+    kept, beside = [memory.tensor.clone() for memory in memories], []
+    for order in ([0, 1, 2, 3, 4], [3, 0, 4, 2, 1], [0, 2, 3, 3, 3]):
+        some = [memories[i] for i in order]
+        found = updater.attend(some, updater.encode([INTERACTIONS[i] for i in order]))
+        torch.cuda.synchronize()
+        beside.append(found[order.index(0)].tensor)
+    assert all(torch.equal(here, beside[0]) for here in beside)
+    for memory, value in zip(memories, kept, strict=True):
+        assert torch.equal(memory.tensor, value), "a version never changes"
