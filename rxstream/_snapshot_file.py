@@ -1,0 +1,172 @@
+"""A snapshot file on its way out or in, hashed beside its transfer when it is large."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import tensorfile
+from ._snapshot_metadata import FORMAT, hashing
+from .errors import SnapshotCorrupt, SnapshotError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from ._hashing import Hashing
+
+_NO_DIGEST = f"sha256:{'0' * 64}"
+
+
+class Packing:
+    """A snapshot as one file, of which the body is known at once, the head when it is hashed.
+
+    ``digest`` is that of the same snapshot, if it is known. To be used in ``with``. Raises
+    ``SnapshotError`` when the metadata is too long to be read back.
+    """
+
+    def __init__(
+        self, file: tensorfile.TensorFile, described: Mapping[str, str], digest: str | None
+    ) -> None:
+        self.body = file.body
+        self._tensors, self._described, self._digest = file.tensors, described, digest
+        self.head_size = len(self._head(_NO_DIGEST))
+        """In bytes, where the body follows."""
+        if self.head_size - 8 > tensorfile.MAX_HEADER_BYTES:
+            raise SnapshotError(
+                f"memory {described['memory'][:80]!r}: metadata takes {self.head_size - 8} bytes, "
+                f"more than the {tensorfile.MAX_HEADER_BYTES} allowed; keep fewer applied keys or "
+                "less metadata"
+            )
+        self._hashing: Hashing | None = None
+        if digest is None:
+            self._hashing = hashing(file.tensors, described)
+            self._hashing.update(file.body)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the digest may still have to be waited for."""
+        return self._hashing is not None and self._hashing.pending
+
+    @property
+    def digest(self) -> str:
+        """That of the snapshot; waits for it."""
+        if self._digest is None:
+            assert self._hashing is not None
+            self._digest = self._hashing.result()
+        return self._digest
+
+    def head(self) -> bytes:
+        """What precedes the body; waits for the digest, which is in there."""
+        return self._head(self.digest)
+
+    def blank(self) -> bytes:
+        """The whole file with another head of the same size, without waiting."""
+        return b"".join((self._head(_NO_DIGEST), self.body))
+
+    def packed(self) -> bytes:
+        """The whole file; waits for the digest."""
+        # Filled while it is hashed, then handed out as it is: this copies the body only once.
+        whole = BytesIO(bytes(self.head_size + len(self.body)))
+        with whole.getbuffer() as view:
+            view[self.head_size :] = self.body
+            view[: self.head_size] = self.head()
+        return whole.getvalue()
+
+    def __enter__(self) -> Packing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._hashing is not None:
+            self._hashing.stop()
+
+    def _head(self, digest: str) -> bytes:
+        return tensorfile.build_head(self._tensors, {**self._described, "digest": digest})
+
+
+class Received(NamedTuple):
+    """What a snapshot file says, of which only the structure was checked."""
+
+    state: bytes
+    found: dict[str, str]
+    """The metadata, without the digest."""
+    recorded: str
+    """The digest that it says it has."""
+    whole: bool
+    """Whether it is that of its contents, in the one way of writing them."""
+
+
+class Unpacking:
+    """The parts of a snapshot file, from anywhere, in order. To be used in ``with``."""
+
+    def __init__(self) -> None:
+        self._hashing: Hashing | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._start: bytes = b""
+        self._body: list[memoryview | bytes] = []
+        self._tensors: dict[str, tensorfile.TensorEntry] = {}
+        self._metadata: dict[str, str] = {}
+        self._compact = False
+        self.size = 0
+        """Bytes that came."""
+
+    def restart(self) -> None:
+        """Forget what came."""
+        self.__exit__(None, None, None)
+        self._clear()
+
+    def add(self, part: bytes) -> None:
+        """Take what comes next; it must stay as it is."""
+        self.size += len(part)
+        if self._hashing is not None:
+            self._body.append(part)
+            self._hashing.update(part)
+        elif len(self._start) < 8 + tensorfile.MAX_HEADER_BYTES:  # else it is none, and said so
+            self._start = self._start + part
+            self._begin()
+
+    def _begin(self) -> None:
+        """Hash, from the moment that the whole head has come."""
+        try:
+            size = tensorfile.head_size(self._start) if len(self._start) >= 8 else 8
+            if len(self._start) < max(size, 9):
+                return
+            tensors, metadata, self._compact = tensorfile.parse_head(self._start[:size])
+        except SnapshotCorrupt:
+            return  # ``finish`` finds that too
+        self._tensors, self._metadata = tensors, metadata or {}
+        described = {name: text for name, text in self._metadata.items() if name != "digest"}
+        self._hashing = hashing(tensors, described)
+        self._body.append(memoryview(self._start)[size:])
+        self._hashing.update(self._body[0])
+
+    def finish(self) -> Received:
+        """What all parts together are. Raises ``SnapshotCorrupt`` when that is no snapshot."""
+        if self._hashing is None:
+            tensorfile.parse(self._start)
+            raise AssertionError("a file that can be parsed has a head")
+        tensorfile.check_layout(self._tensors, sum(map(len, self._body)))
+        if self._metadata.get("format") != FORMAT:
+            raise SnapshotCorrupt(
+                "not a snapshot: a safetensors file without the metadata of one; "
+                "export the memory again with rxstream"
+            )
+        state = tensorfile.build(self._tensors, None, *self._body)
+        found = dict(self._metadata)
+        recorded = found.pop("digest", "")
+        whole = self._compact and recorded == self._hashing.result()
+        return Received(state, found, recorded, whole)
+
+    def __enter__(self) -> Unpacking:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._hashing is not None:
+            self._hashing.stop()
+            self._hashing = None
