@@ -10,7 +10,7 @@ from ._snapshot_metadata import FORMAT, hashing
 from .errors import SnapshotCorrupt, SnapshotError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
     from ._hashing import Hashing
@@ -32,6 +32,7 @@ class Packing:
         self._tensors, self._described, self._digest = file.tensors, described, digest
         self.head_size = len(self._head(_NO_DIGEST))
         """In bytes, where the body follows."""
+        self.size = self.head_size + len(self.body)
         if self.head_size - 8 > tensorfile.MAX_HEADER_BYTES:
             raise SnapshotError(
                 f"memory {described['memory'][:80]!r}: metadata takes {self.head_size - 8} bytes, "
@@ -67,7 +68,7 @@ class Packing:
     def packed(self) -> bytes:
         """The whole file; waits for the digest."""
         # Filled while it is hashed, then handed out as it is: this copies the body only once.
-        whole = BytesIO(bytes(self.head_size + len(self.body)))
+        whole = BytesIO(bytes(self.size))
         with whole.getbuffer() as view:
             view[self.head_size :] = self.body
             view[: self.head_size] = self.head()

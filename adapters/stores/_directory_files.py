@@ -17,11 +17,25 @@ if TYPE_CHECKING:
 TEMPORARY = ".tmp"
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` in one step."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+def begin(path: Path, position: int, data: bytes | memoryview) -> Path:
+    """Write ``data`` behind what ``replace`` will be given for ``path``, to the file returned.
+
+    It is only on its way to the disk then.
+    """
+    temporary = _temporary(path)
     try:
-        _write(temporary, os.O_CREAT | os.O_EXCL, data)
+        _write(temporary, os.O_CREAT | os.O_EXCL, data, position, sync=False)
+    except BaseException:
+        remove(temporary)
+        raise
+    return temporary
+
+
+def replace(path: Path, data: bytes, begun: Path | None = None) -> None:
+    """Put ``data`` at ``path`` in one step, before what was ``begun``."""
+    temporary = begun or _temporary(path)
+    try:
+        _write(temporary, 0 if begun else os.O_CREAT | os.O_EXCL, data)
         os.replace(temporary, path)
         sync_folder(path.parent)
     except BaseException:
@@ -64,10 +78,11 @@ def remove(path: Path) -> None:
         os.unlink(path)
 
 
-def read(path: Path) -> bytes:
-    """All of a file."""
-    with path.open("rb") as file:
-        return file.read()
+def read(path: Path, size: int) -> Iterator[bytes]:
+    """A file in parts of ``size`` bytes."""
+    with path.open("rb", buffering=0) as file:
+        while part := file.read(size):
+            yield part
 
 
 @contextlib.contextmanager
@@ -85,7 +100,13 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write(path: Path, flags: int, data: bytes, position: int = 0) -> None:
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+
+
+def _write(
+    path: Path, flags: int, data: bytes | memoryview, position: int = 0, *, sync: bool = True
+) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
     try:
         if position:
@@ -94,6 +115,9 @@ def _write(path: Path, flags: int, data: bytes, position: int = 0) -> None:
         while rest:
             written = os.pwrite(descriptor, rest, position)
             rest, position = rest[written:], position + written
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
+        elif hasattr(os, "posix_fadvise"):  # Linux begins to write then, and nobody waits for it
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)

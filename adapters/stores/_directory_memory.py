@@ -7,6 +7,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from rxstream._hashing import LARGE
 from rxstream.errors import StoreCorrupt
 from rxstream.stores.frames import OVERHEAD, DamagedFrame, frame, frames
 from rxstream.stores.records import StoredRecord
@@ -16,9 +17,10 @@ from rxstream.stores.rules import damaged_memory
 from . import _directory_files as files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from rxstream._snapshot_file import Packing
     from rxstream.stores.buffered import Buffered
 
 JOURNAL = "journal.rxlog"
@@ -37,6 +39,8 @@ class DirectoryMemory:
 
     def __init__(self, folder: Path, key: str, now: Callable[[], float]) -> None:
         self.folder, self._key, self._now = folder, key, now
+        self._begun: dict[int, Path] = {}
+        """Version -> its file, not named yet and without a head."""
         self._forget()
 
     def _forget(self) -> None:
@@ -67,9 +71,13 @@ class DirectoryMemory:
 
     def packed(self, version: int) -> bytes | None:
         try:
-            return files.read(self._file(version))
+            return b"".join(files.read(self._file(version), LARGE))
         except FileNotFoundError:
             return None
+
+    def parts(self, version: int) -> Iterator[bytes]:
+        with suppress(FileNotFoundError):
+            yield from files.read(self._file(version), LARGE)
 
     def versions(self, before: int | None, limit: int | None) -> list[int]:
         if limit == 1 and before is not None and before - 1 in self._infos:
@@ -163,6 +171,14 @@ class DirectoryMemory:
 
     # Writing, with the lock held and after ``follow``
 
+    def begin(self, version: int, file: Packing) -> None:
+        self._begun[version] = files.begin(self._file(version), file.head_size, file.body)
+
+    def give_up(self) -> None:
+        """Remove what was begun and not brought to its end."""
+        while self._begun:
+            files.remove(self._begun.popitem()[1])
+
     def apply(self, changes: Buffered) -> None:
         """Bring a transaction to the disk: version files, then the journal, then what goes."""
         files.make_folder(self.folder)
@@ -171,7 +187,7 @@ class DirectoryMemory:
             self.follow()
         try:
             for version, (_, packed) in changes.added.items():
-                files.replace(self._file(version), packed)
+                files.replace(self._file(version), packed, self._begun.pop(version, None))
             if changes.dropped:
                 self._rewrite(changes)
             else:

@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from .._snapshot_file import Unpacking
 from ..errors import StoreCorrupt, StoreNotFound
-from ..snapshot import MAX_NUMBER, Snapshot, pack
+from ..snapshot import MAX_NUMBER, Snapshot, keep_digest, packing
 from . import branching, records, rules
+from .rows import begin, parts_of
 from .watching import Watchers
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ class BaseStore(ABC):
     """
 
     capabilities: frozenset[Capability] = frozenset()
+
+    _hashes_inside = False
+    """Whether a commit may go on hashing in the transaction, which then must not hold up others."""
 
     def __init__(self) -> None:
         self._watchers = Watchers(self)
@@ -85,15 +90,19 @@ class BaseStore(ABC):
         return self._read(rules.check_key(key), work)
 
     def load(self, key: str, version: int | None = None) -> Snapshot:
-        def work(rows: Rows) -> tuple[int, bytes, bytes | None]:
-            meta, number = _find(rows, key, version)
-            packed = rows.packed(number)
-            if packed is None:
-                raise rules.damaged_version(key, number, "it is missing")
-            return number, packed, rows.info(number)
+        with Unpacking() as file:
 
-        number, packed, info = self._read(rules.check_key(key), work)
-        return rules.unpack_stored(key, number, packed, info)
+            def work(rows: Rows) -> tuple[int, bytes | None]:
+                meta, number = _find(rows, key, version)
+                file.restart()
+                for part in parts_of(rows, number):
+                    file.add(part)
+                if not file.size and rows.packed(number) is None:
+                    raise rules.damaged_version(key, number, "it is missing")
+                return number, rows.info(number)
+
+            number, info = self._read(rules.check_key(key), work)
+            return rules.unpack_stored(key, number, file, info)
 
     def commit(
         self, snapshot: Snapshot, *, expect: int | None, request_id: str | None = None
@@ -101,20 +110,28 @@ class BaseStore(ABC):
         key = rules.check_key(snapshot.memory_id)
         rules.check_request(request_id)
         request_id = request_id or self._request()
-        packed = pack(snapshot)
-        info = records.encode_info(records.describe(snapshot, len(packed)))
-        asked = f"commit {expect} {snapshot.digest}"
+        with packing(snapshot) as file:
+            if not self._hashes_inside:
+                keep_digest(snapshot, file.digest)
 
-        def work(rows: Rows) -> None:
-            meta = _alive(rows)
-            if rules.is_repeated(key, meta, request_id, asked):
-                return
-            rules.check_commit(snapshot, expect=expect, found=meta.head)
-            rows.add(snapshot.version, info, packed)
-            meta = replace(meta, head=snapshot.version, deleted=False).renewed(rows.now)
-            rows.save(meta.with_request(request_id, asked, snapshot.version))
+            def asked() -> str:
+                return f"commit {expect} {keep_digest(snapshot, file.digest)}"
 
-        self._write(key, work, repeatable=request_id is not None)
+            def work(rows: Rows) -> None:
+                meta = _alive(rows)
+                known = request_id in meta.requests
+                if known and rules.is_repeated(key, meta, request_id, asked()):
+                    return
+                rules.check_commit(snapshot, expect=expect, found=meta.head)
+                begun = file.pending and begin(rows, snapshot.version, file)
+                packed = file.head() if begun else file.packed()
+                keep_digest(snapshot, file.digest)
+                described = records.describe(snapshot, file.size)
+                rows.add(snapshot.version, records.encode_info(described), packed)
+                meta = replace(meta, head=snapshot.version, deleted=False).renewed(rows.now)
+                rows.save(meta.with_request(request_id, asked(), snapshot.version))
+
+            self._write(key, work, repeatable=request_id is not None)
         self._watchers.notify()
 
     def history(
