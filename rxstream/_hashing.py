@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
 import hashlib
-import threading
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import TracebackType
 
-LARGE = 1 << 20
-"""From so many bytes in one part on, a thread costs less than it gives: 0.1 ms, and 0.6 to hash."""
+LARGE = 1 << 19
+"""From so many bytes in one part on, a thread costs less than it gives: 0.1 ms for 0.35."""
+
+PART = 1 << 20
+"""As large are the parts in which files are read that are hashed meanwhile."""
 
 
 class Hashing:
@@ -25,22 +28,20 @@ class Hashing:
     def __init__(self, start: bytes) -> None:
         self._sum = hashlib.sha256(start)
         self._parts: SimpleQueue[bytes | memoryview | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._ended = True
+        self._running: _thread.LockType | None = None
+        """Held by the thread, if there is one."""
+        self._failed = False
 
     @property
     def pending(self) -> bool:
         """Whether there may be something to wait for."""
-        return self._thread is not None
+        return self._running is not None
 
     def update(self, part: bytes | memoryview) -> None:
         """Go on with these bytes."""
-        if self._thread is None and len(part) >= LARGE:
-            thread = threading.Thread(target=self._run, name="rxstream-hash", daemon=True)
-            with suppress(RuntimeError):  # no more threads, or the interpreter is about to end
-                thread.start()
-                self._thread, self._ended = thread, False
-        if self._thread is None:
+        if self._running is None and len(part) >= LARGE:
+            self._start()
+        if self._running is None:
             self._sum.update(part)
         else:
             self._parts.put(part)
@@ -48,15 +49,16 @@ class Hashing:
     def result(self) -> str:
         """``sha256:<hex>`` of all parts."""
         self.stop()
-        assert self._ended, "the thread that hashes has failed"
+        if self._failed:
+            raise RuntimeError("the thread that hashes has failed; its error was printed")
         return f"sha256:{self._sum.hexdigest()}"
 
     def stop(self) -> None:
         """Wait for the thread, if there is one."""
-        if self._thread is not None:
+        if self._running is not None:
             self._parts.put(None)
-            self._thread.join()
-            self._thread = None
+            self._running.acquire()
+            self._running = None
 
     def __enter__(self) -> Hashing:
         return self
@@ -66,7 +68,19 @@ class Hashing:
     ) -> None:
         self.stop()
 
-    def _run(self) -> None:
-        while (part := self._parts.get()) is not None:
-            self._sum.update(part)
-        self._ended = True
+    def _start(self) -> None:
+        # Not threading.Thread, whose start waits for the thread to run: that is 0.3 ms more.
+        running = _thread.allocate_lock()
+        running.acquire()
+        with suppress(RuntimeError):  # no more threads, or the interpreter is about to end
+            _thread.start_new_thread(self._run, (running,))
+            self._running = running
+
+    def _run(self, running: _thread.LockType) -> None:
+        self._failed = True
+        try:
+            while (part := self._parts.get()) is not None:
+                self._sum.update(part)
+            self._failed = False
+        finally:
+            running.release()

@@ -100,67 +100,87 @@ class Received(NamedTuple):
 
 
 class Unpacking:
-    """The parts of a snapshot file, from anywhere, in order. To be used in ``with``."""
+    """A snapshot file that comes in parts, from anywhere. To be used in ``with``."""
 
     def __init__(self) -> None:
         self._hashing: Hashing | None = None
-        self._clear()
+        self._view = memoryview(b"")
+        self.begin(0)
 
-    def _clear(self) -> None:
-        self._start: bytes = b""
-        self._body: list[memoryview | bytes] = []
-        self._tensors: dict[str, tensorfile.TensorEntry] = {}
-        self._metadata: dict[str, str] = {}
-        self._compact = False
-        self.size = 0
-        """Bytes that came."""
-
-    def restart(self) -> None:
-        """Forget what came."""
-        self.__exit__(None, None, None)
-        self._clear()
+    def begin(self, size: int) -> None:
+        """Expect a file of so many bytes; what came before is forgotten."""
+        self.close()
+        self.size, self._came = size, 0
+        self._start = b""
+        """What came before the body was known to be one."""
+        self._body_came = 0
+        self._damage: SnapshotCorrupt | None = None
 
     def add(self, part: bytes) -> None:
-        """Take what comes next; it must stay as it is."""
-        self.size += len(part)
+        """Take what comes next; it must stay as it is. Raises nothing: ``finish`` does."""
+        self._came += len(part)
         if self._hashing is not None:
-            self._body.append(part)
-            self._hashing.update(part)
-        elif len(self._start) < 8 + tensorfile.MAX_HEADER_BYTES:  # else it is none, and said so
+            self._take(memoryview(part))
+        elif self._damage is None:
             self._start = self._start + part
-            self._begin()
+            try:
+                self._read_head()
+            except SnapshotCorrupt as exc:
+                self._damage = exc
 
-    def _begin(self) -> None:
-        """Hash, from the moment that the whole head has come."""
-        try:
-            size = tensorfile.head_size(self._start) if len(self._start) >= 8 else 8
-            if len(self._start) < max(size, 9):
-                return
-            tensors, metadata, self._compact = tensorfile.parse_head(self._start[:size])
-        except SnapshotCorrupt:
-            return  # ``finish`` finds that too
-        self._tensors, self._metadata = tensors, metadata or {}
+    def _read_head(self) -> None:
+        """When it has come, make room for the state and hash from then on."""
+        if len(self._start) < 8 or len(self._start) < (at := tensorfile.head_size(self._start)):
+            return
+        self._tensors, metadata, self._compact = tensorfile.parse_head(self._start[:at])
+        # What is allocated is as much as there is, not as much as the file says.
+        tensorfile.check_layout(self._tensors, self.size - at)
+        self._metadata = metadata or {}
+        head = tensorfile.build_head(self._tensors, None)
+        self._state = BytesIO(bytes(len(head) + self.size - at))
+        self._view = self._state.getbuffer()
+        self._view[: len(head)] = head
+        self._position = len(head)
         described = {name: text for name, text in self._metadata.items() if name != "digest"}
-        self._hashing = hashing(tensors, described)
-        self._body.append(memoryview(self._start)[size:])
-        self._hashing.update(self._body[0])
+        self._hashing = hashing(self._tensors, described)
+        self._take(memoryview(self._start)[at:])
+
+    def _take(self, part: memoryview) -> None:
+        assert self._hashing is not None
+        self._hashing.update(part)
+        room = self._view[self._position :]
+        self._position += len(part)
+        room[: len(part)] = part[: len(room)]
 
     def finish(self) -> Received:
         """What all parts together are. Raises ``SnapshotCorrupt`` when that is no snapshot."""
+        if self._damage is not None:
+            raise self._damage
         if self._hashing is None:
-            tensorfile.parse(self._start)
+            tensorfile.parse(self._start)  # too short, and says so
             raise AssertionError("a file that can be parsed has a head")
-        tensorfile.check_layout(self._tensors, sum(map(len, self._body)))
+        if self._came != self.size:
+            raise SnapshotCorrupt(
+                f"not a whole safetensors file: {self._came} bytes came of {self.size}; "
+                "get a fresh copy of it"
+            )
         if self._metadata.get("format") != FORMAT:
             raise SnapshotCorrupt(
                 "not a snapshot: a safetensors file without the metadata of one; "
                 "export the memory again with rxstream"
             )
-        state = tensorfile.build(self._tensors, None, *self._body)
         found = dict(self._metadata)
         recorded = found.pop("digest", "")
         whole = self._compact and recorded == self._hashing.result()
-        return Received(state, found, recorded, whole)
+        self._view.release()
+        return Received(self._state.getvalue(), found, recorded, whole)
+
+    def close(self) -> None:
+        """End what is running."""
+        if self._hashing is not None:
+            self._hashing.stop()
+            self._hashing = None
+        self._view.release()
 
     def __enter__(self) -> Unpacking:
         return self
@@ -168,6 +188,4 @@ class Unpacking:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._hashing is not None:
-            self._hashing.stop()
-            self._hashing = None
+        self.close()

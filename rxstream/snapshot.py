@@ -147,6 +147,7 @@ def unpack(data: bytes, *, fingerprint: str | None = None) -> Snapshot:
     to refuse, which knows the tensors.
     """
     with Unpacking() as file:
+        file.begin(len(data))
         file.add(data)
         return received(file, fingerprint=fingerprint)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import RawIOBase
     from pathlib import Path
 
 TEMPORARY = ".tmp"
@@ -78,9 +79,9 @@ def remove(path: Path) -> None:
         os.unlink(path)
 
 
-def read(path: Path, size: int) -> Iterator[bytes]:
-    """A file in parts of ``size`` bytes."""
-    with path.open("rb", buffering=0) as file:
+def read(file: RawIOBase, size: int) -> Iterator[bytes]:
+    """An open file in parts of ``size`` bytes; then it is closed."""
+    with file:
         while part := file.read(size):
             yield part
 

@@ -7,17 +7,17 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from rxstream._hashing import LARGE
+from rxstream._hashing import PART
 from rxstream.errors import StoreCorrupt
 from rxstream.stores.frames import OVERHEAD, DamagedFrame, frame, frames
 from rxstream.stores.records import StoredRecord
-from rxstream.stores.rows import UNREADABLE, Meta, unreadable
+from rxstream.stores.rows import UNREADABLE, Meta, Parts, unreadable
 from rxstream.stores.rules import damaged_memory
 
 from . import _directory_files as files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from rxstream._snapshot_file import Packing
@@ -70,14 +70,15 @@ class DirectoryMemory:
         return self._infos.get(version)
 
     def packed(self, version: int) -> bytes | None:
+        found = self.parts(version)
+        return None if found is None else b"".join(found.parts)
+
+    def parts(self, version: int) -> Parts | None:
         try:
-            return b"".join(files.read(self._file(version), LARGE))
+            file = self._file(version).open("rb", buffering=0)
         except FileNotFoundError:
             return None
-
-    def parts(self, version: int) -> Iterator[bytes]:
-        with suppress(FileNotFoundError):
-            yield from files.read(self._file(version), LARGE)
+        return Parts(os.fstat(file.fileno()).st_size, files.read(file, PART))
 
     def versions(self, before: int | None, limit: int | None) -> list[int]:
         if limit == 1 and before is not None and before - 1 in self._infos:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rxstream._hashing import LARGE
+from rxstream._hashing import PART
+from rxstream.stores.rows import Parts
 
 from ._sql_rows import SqlRows
 
@@ -24,16 +25,22 @@ class SqliteRows(SqlRows):
         self._connection = connection
         self._begun: set[int] = set()
 
-    def parts(self, version: int) -> Iterator[bytes]:
-        if not self._is_blob(version):  # nothing, or damaged so that it cannot be opened as one
-            whole = self.packed(version)
-            return iter(() if whole is None else (whole,))
-        return self._read(version)
+    def packed(self, version: int) -> bytes | None:
+        found = self.parts(version)
+        return None if found is None else b"".join(found.parts)
 
-    def _read(self, version: int) -> Iterator[bytes]:
-        with self._open(version, readonly=True) as blob:
-            while part := blob.read(LARGE):
-                yield part
+    def parts(self, version: int) -> Parts | None:
+        found = self._execute(
+            "SELECT rowid, typeof(packed) FROM versions WHERE memory = ? AND version = ?",
+            [self._id, version],
+        )
+        if not found:
+            return None
+        ((row, kind),) = found
+        if kind != "blob":  # damaged, and cannot be opened
+            return Parts(0, ())
+        blob = self._connection.blobopen("versions", "packed", row, readonly=True)
+        return Parts(len(blob), _read(blob))
 
     def begin(self, version: int, file: Packing) -> None:
         self._insert("versions", "packed", version, file.size, "zeroblob(?)")
@@ -50,18 +57,17 @@ class SqliteRows(SqlRows):
             blob.write(packed)
         return self._insert("infos", "info", version, info)
 
-    def _is_blob(self, version: int) -> bool:
-        rows = self._execute(
-            "SELECT typeof(packed) FROM versions WHERE memory = ? AND version = ?",
-            [self._id, version],
-        )
-        return [tuple(row) for row in rows] == [("blob",)]
-
-    def _open(self, version: int, *, readonly: bool = False) -> sqlite3.Blob:
+    def _open(self, version: int) -> sqlite3.Blob:
         ((row,),) = self._execute(
             "SELECT rowid FROM versions WHERE memory = ? AND version = ?", [self._id, version]
         )
-        return self._connection.blobopen("versions", "packed", row, readonly=readonly)
+        return self._connection.blobopen("versions", "packed", row)
+
+
+def _read(blob: sqlite3.Blob) -> Iterator[bytes]:
+    with blob:
+        while part := blob.read(PART):
+            yield part
 
 
 def execute(

@@ -94,11 +94,12 @@ class BaseStore(ABC):
 
             def work(rows: Rows) -> tuple[int, bytes | None]:
                 meta, number = _find(rows, key, version)
-                file.restart()
-                for part in parts_of(rows, number):
-                    file.add(part)
-                if not file.size and rows.packed(number) is None:
+                found = parts_of(rows, number)
+                if found is None:
                     raise rules.damaged_version(key, number, "it is missing")
+                file.begin(found.size)
+                for part in found.parts:
+                    file.add(part)
                 return number, rows.info(number)
 
             number, info = self._read(rules.check_key(key), work)

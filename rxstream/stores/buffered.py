@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from .rows import parts_of
+from .rows import Parts, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from .._snapshot_file import Packing
     from .records import StoredRecord
@@ -66,10 +66,11 @@ class Buffered:
             return self.added[version][1]
         return None if version in self.removed else self._reader.packed(version)
 
-    def parts(self, version: int) -> Iterable[bytes]:
+    def parts(self, version: int) -> Parts | None:
         if version in self.added:
-            return (self.added[version][1],)
-        return () if version in self.removed else parts_of(self._reader, version)
+            packed = self.added[version][1]
+            return Parts(len(packed), (packed,))
+        return None if version in self.removed else parts_of(self._reader, version)
 
     def versions(self, before: int | None, limit: int | None) -> list[int]:
         if not self.added and not self.removed:

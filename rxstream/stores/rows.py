@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgpack
 
@@ -13,7 +13,7 @@ from ..store import REQUESTS_KEPT
 from .packing import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .._snapshot_file import Packing
     from .records import StoredRecord
@@ -173,29 +173,21 @@ class Rows(Protocol):
         ...
 
 
+class Parts(NamedTuple):
+    """A stored file: how many bytes there are, and all of them in order."""
+
+    size: int
+    parts: Iterable[bytes]
+
+
 class Parted(Protocol):
     """What rows may have beside ``Rows``, for large files, when their store gains by it."""
 
-    def parts(self, version: int) -> Iterator[bytes]:
-        """``packed``, part by part, each of which is hashed while the next one is read."""
+    def parts(self, version: int) -> Parts | None:
+        """``packed``, of which each part is hashed while the next one is read."""
         ...
 
-    def begin(self, version: int, file: Packing) -> None:
-        """Send a file while it is hashed: its body, or ``blank``. ``add`` follows in the same
-        transaction and is given ``head()``, to go where the file begins, in place of it all."""
-        ...
-
-
-def parts_of(rows: object, version: int) -> Iterable[bytes]:
-    """The file of a version, or nothing when it is not there."""
-    parts: Callable[[int], Iterable[bytes]] | None = getattr(rows, "parts", None)
-    if parts is not None:
-        return parts(version)
-    packed = rows.packed(version)  # type: ignore[attr-defined]
-    return () if packed is None else (packed,)
-
-
-def begin(rows: object, version: int, file: Packing) -> bool:
+    def begin(rows: object, version: int, file: Packing) -> bool:
     """Whether the rows have ``begin``; then that was done."""
     found = getattr(rows, "begin", None)
     if found is not None:

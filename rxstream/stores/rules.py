@@ -151,6 +151,7 @@ def read_info(
         if whole is None:
             raise damaged_version(key, version, "it is missing")
         with Unpacking() as file:
+            file.begin(len(whole))
             file.add(whole)
             return records.describe(unpack_stored(key, version, file, None), len(whole))
     try:
