@@ -11,16 +11,24 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rxstream.stores.records import StoredRecord
-from rxstream.stores.rows import UNREADABLE, Meta, unreadable
+from rxstream.stores.rows import UNREADABLE, Meta, Parts, unreadable
 from rxstream.stores.rules import damaged_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rxstream._snapshot_file import Packing
     from rxstream.stores.buffered import Buffered
+
+KEPT = 3600
+"""Seconds for which a file is kept that was sent ahead."""
+
+_PART = 3 << 20
+"""As much is asked for at once: each time is a round trip more."""
 
 SCRIPT = """
 local staged = tonumber(ARGV[2])
@@ -68,6 +76,8 @@ class RedisMemory:
 
     def __init__(self, client: Any, space: Space, key: str, skew: float) -> None:
         self._client, self._space, self._key = client, space, key
+        self.begun: dict[int, bytes] = {}
+        """Version -> where its file is, without a head, that was sent ahead."""
         pipeline = client.pipeline(transaction=False)
         pipeline.hmget(self._of(b"m"), "r", "s")
         pipeline.time()
@@ -98,6 +108,27 @@ class RedisMemory:
     def packed(self, version: int) -> bytes | None:
         found: bytes | None = self._client.get(self._of(b"v:%d" % version))
         return found
+
+    def parts(self, version: int) -> Parts | None:
+        name = self._of(b"v:%d" % version)
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.strlen(name)
+        pipeline.getrange(name, 0, _PART - 1)
+        size, first = pipeline.execute()
+        if not size:  # Redis tells an empty value from none only so
+            found = self.packed(version)
+            return None if found is None else Parts(0, ())
+        rest = range(_PART, size, _PART)
+        more = (self._client.getrange(name, at, at + _PART - 1) for at in rest)
+        return Parts(size, chain((first,), more))
+
+    def begin(self, version: int, file: Packing) -> None:
+        self.begun[version] = self.ahead(version)
+        self._client.set(self.begun[version], file.blank(), ex=KEPT)
+
+    def ahead(self, version: int) -> bytes:
+        """A name that nobody has, for a file that is sent ahead."""
+        return self._of(b"v:%d:" % version) + secrets.token_hex(8).encode()
 
     def versions(self, before: int | None, limit: int | None) -> list[int]:
         infos = self._of(b"i")
@@ -138,10 +169,14 @@ def commands(
     staged = {}
     for version, (info, packed) in changes.added.items():
         final = space.of(key, b"v:%d" % version)
-        ahead = final + b":" + secrets.token_hex(8).encode()
-        staged[ahead] = packed
-        step("RENAME", ahead, final)
+        begun = memory.begun.get(version)
+        ahead = begun or memory.ahead(version)
+        step("RENAME", ahead, final)  # fails when it has gone, before anything was done
         step("PERSIST", final)
+        if begun:
+            step("SETRANGE", final, 0, packed)
+        else:
+            staged[ahead] = packed
         step("HSET", infos, version, info)
     for seq, record in changes.logged.items():
         step("HSET", log, seq, record.frame())

@@ -187,7 +187,22 @@ class Parted(Protocol):
         """``packed``, of which each part is hashed while the next one is read."""
         ...
 
-    def begin(rows: object, version: int, file: Packing) -> bool:
+    def begin(self, version: int, file: Packing) -> None:
+        """Send a file while it is hashed: its body, or ``blank``. ``add`` follows in the same
+        transaction and is given ``head()``, to go where the file begins, in place of it all."""
+        ...
+
+
+def parts_of(rows: Any, version: int) -> Parts | None:
+    """The file of a version, in parts if the rows have them."""
+    parts: Callable[[int], Parts | None] | None = getattr(rows, "parts", None)
+    if parts is not None:
+        return parts(version)
+    packed: bytes | None = rows.packed(version)
+    return None if packed is None else Parts(len(packed), (packed,))
+
+
+def begin(rows: object, version: int, file: Packing) -> bool:
     """Whether the rows have ``begin``; then that was done."""
     found = getattr(rows, "begin", None)
     if found is not None:
