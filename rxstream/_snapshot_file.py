@@ -61,10 +61,6 @@ class Packing:
         """What precedes the body; waits for the digest, which is in there."""
         return self._head(self.digest)
 
-    def blank(self) -> bytes:
-        """The whole file with another head of the same size, without waiting."""
-        return b"".join((self._head(_NO_DIGEST), self.body))
-
     def packed(self) -> bytes:
         """The whole file; waits for the digest."""
         # Filled while it is hashed, then handed out as it is: this copies the body only once.

@@ -21,11 +21,7 @@ from rxstream.stores.rules import damaged_memory
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rxstream._snapshot_file import Packing
     from rxstream.stores.buffered import Buffered
-
-KEPT = 3600
-"""Seconds for which a file is kept that was sent ahead."""
 
 _PART = 3 << 20
 """As much is asked for at once: each time is a round trip more."""
@@ -76,8 +72,6 @@ class RedisMemory:
 
     def __init__(self, client: Any, space: Space, key: str, skew: float) -> None:
         self._client, self._space, self._key = client, space, key
-        self.begun: dict[int, bytes] = {}
-        """Version -> where its file is, without a head, that was sent ahead."""
         pipeline = client.pipeline(transaction=False)
         pipeline.hmget(self._of(b"m"), "r", "s")
         pipeline.time()
@@ -122,14 +116,6 @@ class RedisMemory:
         more = (self._client.getrange(name, at, at + _PART - 1) for at in rest)
         return Parts(size, chain((first,), more))
 
-    def begin(self, version: int, file: Packing) -> None:
-        self.begun[version] = self.ahead(version)
-        self._client.set(self.begun[version], file.blank(), ex=KEPT)
-
-    def ahead(self, version: int) -> bytes:
-        """A name that nobody has, for a file that is sent ahead."""
-        return self._of(b"v:%d:" % version) + secrets.token_hex(8).encode()
-
     def versions(self, before: int | None, limit: int | None) -> list[int]:
         infos = self._of(b"i")
         if limit == 1 and before is not None and self._client.hexists(infos, before - 1):
@@ -169,14 +155,10 @@ def commands(
     staged = {}
     for version, (info, packed) in changes.added.items():
         final = space.of(key, b"v:%d" % version)
-        begun = memory.begun.get(version)
-        ahead = begun or memory.ahead(version)
-        step("RENAME", ahead, final)  # fails when it has gone, before anything was done
+        ahead = final + b":" + secrets.token_hex(8).encode()
+        staged[ahead] = packed
+        step("RENAME", ahead, final)
         step("PERSIST", final)
-        if begun:
-            step("SETRANGE", final, 0, packed)
-        else:
-            staged[ahead] = packed
         step("HSET", infos, version, info)
     for seq, record in changes.logged.items():
         step("HSET", log, seq, record.frame())

@@ -17,7 +17,7 @@ from rxstream.stores.buffered import Buffered
 from rxstream.stores.remote import Lost, Outrun, RemoteStore
 from rxstream.stores.rules import key_of
 
-from ._redis_rows import KEPT, SCRIPT, RedisMemory, Space, commands
+from ._redis_rows import SCRIPT, RedisMemory, Space, commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,8 +38,6 @@ class RedisStore(RemoteStore):
     damage. A cluster is not supported. Lifetimes are measured by the server's clock. Raises
     ``StoreUnavailable``.
     """
-
-    _hashes_inside = True
 
     def __init__(self, url: str, *, prefix: str = "rxstream:", patience: float = 5.0) -> None:
         super().__init__(f"Redis at {_place(url)}", patience)
@@ -122,10 +120,11 @@ class RedisStore(RemoteStore):
                 staged, steps = commands(self._space, key, memory, changes)
                 pipeline = self._client.pipeline(transaction=False)
                 for name, value in staged.items():
-                    pipeline.set(name, value, ex=KEPT)
+                    pipeline.set(name, value, ex=3600)
                 keys = [self._space.of(key, b"m")]
-                ahead = [*staged, *memory.begun.values()]
-                pipeline.eval(SCRIPT, len(keys), *keys, memory.revision, len(ahead), *ahead, *steps)
+                pipeline.eval(
+                    SCRIPT, len(keys), *keys, memory.revision, len(staged), *staged, *steps
+                )
                 if pipeline.execute()[-1] != 1:
                     raise Outrun
         return result

@@ -188,8 +188,8 @@ class Parted(Protocol):
         ...
 
     def begin(self, version: int, file: Packing) -> None:
-        """Send a file while it is hashed: its body, or ``blank``. ``add`` follows in the same
-        transaction and is given ``head()``, to go where the file begins, in place of it all."""
+        """Write the body of a file while it is hashed. ``add`` follows in the same transaction and
+        is given ``head()``, to go before the body, in place of it all."""
         ...
 
 
