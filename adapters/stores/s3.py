@@ -35,7 +35,6 @@ class S3Store(RemoteStore):
     """
 
     capabilities = frozenset({"persistent", "durable", "shared"})
-    _hashes_inside = True
 
     def __init__(
         self, bucket: str, prefix: str = "", *, patience: float = 5.0, **options: str
