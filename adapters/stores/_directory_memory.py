@@ -39,7 +39,7 @@ class DirectoryMemory:
 
     def __init__(self, folder: Path, key: str, now: Callable[[], float]) -> None:
         self.folder, self._key, self._now = folder, key, now
-        self._begun: dict[int, Path] = {}
+        self._begun: dict[int, files.Begun] = {}
         """Version -> its file, not named yet and without a head."""
         self._forget()
 
@@ -178,7 +178,7 @@ class DirectoryMemory:
     def give_up(self) -> None:
         """Remove what was begun and not brought to its end."""
         while self._begun:
-            files.remove(self._begun.popitem()[1])
+            files.give_up(self._begun.popitem()[1])
 
     def apply(self, changes: Buffered) -> None:
         """Bring a transaction to the disk: version files, then the journal, then what goes."""
