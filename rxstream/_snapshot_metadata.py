@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .snapshot import Snapshot
-    from .tensorfile import TensorEntry
+    from .tensorfile import TensorEntry, TensorFile
 
 FORMAT = "rxstream.stm"
 FORMAT_VERSION = 1
@@ -81,3 +81,10 @@ def hashing(tensors: Mapping[str, TensorEntry], described: Mapping[str, str]) ->
         {"metadata": dict(described), "tensors": entries}, sort_keys=True, separators=(",", ":")
     ).encode("ascii")
     return Hashing(struct.pack("<Q", len(canonical)) + canonical)
+
+
+def digest(file: TensorFile, described: Mapping[str, str]) -> str:
+    """``hashing`` of a whole file."""
+    with hashing(file.tensors, described) as total:
+        total.update(file.body)
+        return total.result()

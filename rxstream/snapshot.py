@@ -101,10 +101,8 @@ class Snapshot:
         """
         # Not functools.cached_property: its lock, in Python 3.11, would be inherited by a fork.
         if "_digest" not in self.__dict__:
-            file = _parse_state(self.state)
-            with _metadata.hashing(file.tensors, _described(self)) as total:
-                total.update(file.body)
-                return keep_digest(self, total.result())
+            digest = _metadata.digest(_parse_state(self.state), _described(self))
+            return keep_digest(self, digest)
         return str(self.__dict__["_digest"])
 
 
