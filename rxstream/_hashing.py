@@ -22,13 +22,15 @@ STREAMED = 1 << 18
 
 
 class Hashing:
-    """A digest that grows by parts: large ones on a thread, which ends with it.
+    """A digest that grows by parts: if ``beside``, large ones on a thread, which ends with it.
 
-    The parts must stay as they are. To be used in ``with``, so that no thread is left. hashlib and
-    the system's calls leave the interpreter to others while they are at work on many bytes.
+    The parts must stay as they are. To be used in ``with``, so that no thread is left. It pays
+    beside reading and writing, which leave the interpreter to others, as hashlib does; not beside a
+    copy of memory, which does not, so that the thread would begin after it.
     """
 
-    def __init__(self, start: bytes) -> None:
+    def __init__(self, start: bytes, beside: bool) -> None:
+        self._beside = beside
         self._sum = hashlib.sha256(start)
         self._parts: SimpleQueue[bytes | memoryview | None] = SimpleQueue()
         self._running: _thread.LockType | None = None
@@ -42,7 +44,7 @@ class Hashing:
 
     def update(self, part: bytes | memoryview) -> None:
         """Go on with these bytes."""
-        if self._running is None and len(part) >= LARGE:
+        if self._beside and self._running is None and len(part) >= LARGE:
             self._start()
         if self._running is None:
             self._sum.update(part)

@@ -21,12 +21,18 @@ _NO_DIGEST = f"sha256:{'0' * 64}"
 class Packing:
     """A snapshot as one file, of which the body is known at once, the head when it is hashed.
 
-    ``digest`` is that of the same snapshot, if it is known. To be used in ``with``. Raises
-    ``SnapshotError`` when the metadata is too long to be read back.
+    ``digest`` is that of the same snapshot, if it is known; ``beside``, whether it is computed on a
+    thread when the body is large. To be used in ``with``. Raises ``SnapshotError`` when the
+    metadata is too long to be read back.
     """
 
     def __init__(
-        self, file: tensorfile.TensorFile, described: Mapping[str, str], digest: str | None
+        self,
+        file: tensorfile.TensorFile,
+        described: Mapping[str, str],
+        digest: str | None,
+        *,
+        beside: bool,
     ) -> None:
         self.body = file.body
         self._tensors, self._described, self._digest = file.tensors, described, digest
@@ -41,7 +47,7 @@ class Packing:
             )
         self._hashing: Hashing | None = None
         if digest is None:
-            self._hashing = hashing(file.tensors, described)
+            self._hashing = hashing(file.tensors, described, beside=beside)
             self._hashing.update(file.body)
 
     @property
@@ -63,12 +69,7 @@ class Packing:
 
     def packed(self) -> bytes:
         """The whole file; waits for the digest."""
-        # Filled while it is hashed, then handed out as it is: this copies the body only once.
-        whole = BytesIO(bytes(self.size))
-        with whole.getbuffer() as view:
-            view[self.head_size :] = self.body
-            view[: self.head_size] = self.head()
-        return whole.getvalue()
+        return b"".join((self.head(), self.body))
 
     def __enter__(self) -> Packing:
         return self
@@ -100,7 +101,7 @@ class Unpacking:
 
     def __init__(self) -> None:
         self._hashing: Hashing | None = None
-        self._view = memoryview(b"")
+        self._view = self._room = memoryview(b"")
         self.begin(0)
 
     def begin(self, size: int) -> None:
@@ -109,7 +110,6 @@ class Unpacking:
         self.size, self._came = size, 0
         self._start = b""
         """What came before the body was known to be one."""
-        self._body_came = 0
         self._damage: SnapshotCorrupt | None = None
 
     def add(self, part: bytes) -> None:
@@ -132,21 +132,27 @@ class Unpacking:
         # What is allocated is as much as there is, not as much as the file says.
         tensorfile.check_layout(self._tensors, self.size - at)
         self._metadata = metadata or {}
-        head = tensorfile.build_head(self._tensors, None)
-        self._state = BytesIO(bytes(len(head) + self.size - at))
-        self._view = self._state.getbuffer()
-        self._view[: len(head)] = head
-        self._position = len(head)
         described = {name: text for name, text in self._metadata.items() if name != "digest"}
-        self._hashing = hashing(self._tensors, described)
-        self._take(memoryview(self._start)[at:])
+        body = memoryview(self._start)[at:]
+        more = len(self._start) < self.size
+        self._hashing = hashing(self._tensors, described, beside=more)
+        if more:  # filled in place while it is hashed, then handed out as it is
+            head = tensorfile.build_head(self._tensors, None)
+            self._state = BytesIO(bytes(len(head) + self.size - at))
+            self._view = self._state.getbuffer()
+            self._view[: len(head)] = head
+            self._room = self._view[len(head) :]
+            self._take(body)
+        else:
+            self._hashing.update(body)
+            self._state = BytesIO(tensorfile.build(self._tensors, None, body))
 
     def _take(self, part: memoryview) -> None:
         assert self._hashing is not None
         self._hashing.update(part)
-        room = self._view[self._position :]
-        self._position += len(part)
-        room[: len(part)] = part[: len(room)]
+        fits = min(len(part), len(self._room))  # more than all is damage, and told at the end
+        self._room[:fits] = part[:fits]
+        self._room = self._room[fits:]
 
     def finish(self) -> Received:
         """What all parts together are. Raises ``SnapshotCorrupt`` when that is no snapshot."""
@@ -168,7 +174,7 @@ class Unpacking:
         found = dict(self._metadata)
         recorded = found.pop("digest", "")
         whole = self._compact and recorded == self._hashing.result()
-        self._view.release()
+        self._release()
         return Received(self._state.getvalue(), found, recorded, whole)
 
     def close(self) -> None:
@@ -176,6 +182,10 @@ class Unpacking:
         if self._hashing is not None:
             self._hashing.stop()
             self._hashing = None
+        self._release()
+
+    def _release(self) -> None:
+        self._room.release()
         self._view.release()
 
     def __enter__(self) -> Unpacking:

@@ -70,9 +70,11 @@ def parse(found: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def hashing(tensors: Mapping[str, TensorEntry], described: Mapping[str, str]) -> Hashing:
+def hashing(
+    tensors: Mapping[str, TensorEntry], described: Mapping[str, str], *, beside: bool
+) -> Hashing:
     """``sha256:<hex>`` over tensor names, shapes, types and offsets, the metadata, and then all
-    bytes of the tensors, with which it is to be updated.
+    bytes of the tensors, with which it is to be updated; ``beside`` as in ``Hashing``.
 
     The tensors' order in the header does not count, nor that of the metadata.
     """
@@ -80,11 +82,11 @@ def hashing(tensors: Mapping[str, TensorEntry], described: Mapping[str, str]) ->
     canonical = json.dumps(
         {"metadata": dict(described), "tensors": entries}, sort_keys=True, separators=(",", ":")
     ).encode("ascii")
-    return Hashing(struct.pack("<Q", len(canonical)) + canonical)
+    return Hashing(struct.pack("<Q", len(canonical)) + canonical, beside)
 
 
 def digest(file: TensorFile, described: Mapping[str, str]) -> str:
     """``hashing`` of a whole file."""
-    with hashing(file.tensors, described) as total:
+    with hashing(file.tensors, described, beside=False) as total:
         total.update(file.body)
         return total.result()

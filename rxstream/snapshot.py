@@ -118,10 +118,10 @@ def keep_digest(snapshot: Snapshot, digest: str) -> str:
     return digest
 
 
-def packing(snapshot: Snapshot) -> Packing:
-    """The file of a snapshot whose digest is still being computed; raises as ``pack``."""
+def packing(snapshot: Snapshot, *, beside: bool) -> Packing:
+    """The file of a snapshot; raises as ``pack``, ``beside`` as in ``Packing``."""
     digest = snapshot.__dict__.get("_digest")
-    return Packing(_parse_state(snapshot.state), _described(snapshot), digest)
+    return Packing(_parse_state(snapshot.state), _described(snapshot), digest, beside=beside)
 
 
 def pack(snapshot: Snapshot) -> bytes:
@@ -130,7 +130,7 @@ def pack(snapshot: Snapshot) -> bytes:
     Raises ``SnapshotCorrupt`` when ``state`` is not a safetensors file without metadata, and
     ``SnapshotError`` when the metadata is too long to be read back (1 MiB).
     """
-    with packing(snapshot) as file:
+    with packing(snapshot, beside=False) as file:
         packed = file.packed()
         keep_digest(snapshot, file.digest)
     return packed

@@ -49,7 +49,7 @@ class DirectoryStore(BaseStore):
     """
 
     capabilities = frozenset({"persistent", "durable", "shared"})
-    _hashes_inside = True
+    _hashes_beside = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ class SqliteStore(BaseStore):
     """
 
     capabilities = frozenset({"persistent", "durable", "shared"})
-    _hashes_inside = True
+    _hashes_beside = True
 
     def __init__(
         self, path: str | os.PathLike[str], *, read_only: bool = False, timeout: float = 30.0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from .._snapshot_file import Unpacking
 from ..errors import StoreCorrupt, StoreNotFound
 from ..snapshot import MAX_NUMBER, Snapshot, keep_digest, packing
 from . import branching, records, rules
-from .rows import begin, parts_of
+from .rows import parts_of
 from .watching import Watchers
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..store import Capability, LogRecord, VersionInfo
-    from .rows import Meta, Rows
+    from .rows import Meta, Parted, Rows
 
 T = TypeVar("T")
 _PAGE = 256
@@ -33,8 +33,8 @@ class BaseStore(ABC):
 
     capabilities: frozenset[Capability] = frozenset()
 
-    _hashes_inside = False
-    """Whether a commit may go on hashing in the transaction, which then must not hold up others."""
+    _hashes_beside = False
+    """Whether a large version is hashed on a thread while it is written: rows have ``begin``."""
 
     def __init__(self) -> None:
         self._watchers = Watchers(self)
@@ -111,9 +111,9 @@ class BaseStore(ABC):
         key = rules.check_key(snapshot.memory_id)
         rules.check_request(request_id)
         request_id = request_id or self._request()
-        with packing(snapshot) as file:
-            if not self._hashes_inside:
-                keep_digest(snapshot, file.digest)
+        with packing(snapshot, beside=self._hashes_beside) as file:
+            ahead = file.pending
+            whole = b"" if ahead else file.packed()
 
             def asked() -> str:
                 return f"commit {expect} {keep_digest(snapshot, file.digest)}"
@@ -124,8 +124,9 @@ class BaseStore(ABC):
                 if known and rules.is_repeated(key, meta, request_id, asked()):
                     return
                 rules.check_commit(snapshot, expect=expect, found=meta.head)
-                begun = file.pending and begin(rows, snapshot.version, file)
-                packed = file.head() if begun else file.packed()
+                if ahead:
+                    cast("Parted", rows).begin(snapshot.version, file)
+                packed = file.head() if ahead else whole
                 keep_digest(snapshot, file.digest)
                 described = records.describe(snapshot, file.size)
                 rows.add(snapshot.version, records.encode_info(described), packed)

@@ -202,14 +202,6 @@ def parts_of(rows: Any, version: int) -> Parts | None:
     return None if packed is None else Parts(len(packed), (packed,))
 
 
-def begin(rows: object, version: int, file: Packing) -> bool:
-    """Whether the rows have ``begin``; then that was done."""
-    found = getattr(rows, "begin", None)
-    if found is not None:
-        found(version, file)
-    return found is not None
-
-
 def unreadable(error: Exception) -> str:
     """Why stored bookkeeping makes no sense, for a message."""
     return f"its bookkeeping cannot be read ({type(error).__name__})"
