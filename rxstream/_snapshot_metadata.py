@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import struct
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ._hashing import Hashing
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .snapshot import Snapshot
-    from .tensorfile import TensorFile
+    from .tensorfile import TensorEntry, TensorFile
 
 FORMAT = "rxstream.stm"
 FORMAT_VERSION = 1
@@ -69,16 +70,23 @@ def parse(found: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def digest(file: TensorFile, described: Mapping[str, str]) -> str:
-    """``sha256:<hex>`` over tensor bytes, names, shapes, types and offsets, and the metadata.
+def hashing(
+    tensors: Mapping[str, TensorEntry], described: Mapping[str, str], *, beside: bool
+) -> Hashing:
+    """``sha256:<hex>`` over tensor names, shapes, types and offsets, the metadata, and then all
+    bytes of the tensors, with which it is to be updated; ``beside`` as in ``Hashing``.
 
     The tensors' order in the header does not count, nor that of the metadata.
     """
-    tensors = {name: [t.dtype, t.shape, t.start, t.end] for name, t in file.tensors.items()}
+    entries = {name: [t.dtype, t.shape, t.start, t.end] for name, t in tensors.items()}
     canonical = json.dumps(
-        {"metadata": dict(described), "tensors": tensors}, sort_keys=True, separators=(",", ":")
+        {"metadata": dict(described), "tensors": entries}, sort_keys=True, separators=(",", ":")
     ).encode("ascii")
-    total = hashlib.sha256(struct.pack("<Q", len(canonical)))
-    total.update(canonical)
-    total.update(file.body)
-    return f"sha256:{total.hexdigest()}"
+    return Hashing(struct.pack("<Q", len(canonical)) + canonical, beside)
+
+
+def digest(file: TensorFile, described: Mapping[str, str]) -> str:
+    """``hashing`` of a whole file."""
+    with hashing(file.tensors, described, beside=False) as total:
+        total.update(file.body)
+        return total.result()

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from . import _files, tensorfile
 from . import _snapshot_metadata as _metadata
-from ._snapshot_metadata import FORMAT, FORMAT_VERSION
+from ._snapshot_file import Packing, Unpacking
+from ._snapshot_metadata import FORMAT_VERSION
 from .errors import SnapshotCorrupt, SnapshotError, SnapshotIncompatible
 
 if TYPE_CHECKING:
@@ -99,8 +100,10 @@ class Snapshot:
         Raises ``SnapshotCorrupt`` when ``state`` is not a safetensors file.
         """
         # Not functools.cached_property: its lock, in Python 3.11, would be inherited by a fork.
-        cached = self.__dict__.get("_digest")
-        return str(cached) if cached is not None else _digest(self, _parse_state(self.state))
+        if "_digest" not in self.__dict__:
+            digest = _metadata.digest(_parse_state(self.state), _described(self))
+            return keep_digest(self, digest)
+        return str(self.__dict__["_digest"])
 
 
 def _described(snapshot: Snapshot) -> dict[str, str]:
@@ -109,10 +112,16 @@ def _described(snapshot: Snapshot) -> dict[str, str]:
     return described
 
 
-def _digest(snapshot: Snapshot, file: tensorfile.TensorFile) -> str:
-    digest = _metadata.digest(file, _described(snapshot))
+def keep_digest(snapshot: Snapshot, digest: str) -> str:
+    """Have a snapshot know its digest, that was computed elsewhere."""
     object.__setattr__(snapshot, "_digest", digest)
     return digest
+
+
+def packing(snapshot: Snapshot, *, beside: bool) -> Packing:
+    """The file of a snapshot; raises as ``pack``, ``beside`` as in ``Packing``."""
+    digest = snapshot.__dict__.get("_digest")
+    return Packing(_parse_state(snapshot.state), _described(snapshot), digest, beside=beside)
 
 
 def pack(snapshot: Snapshot) -> bytes:
@@ -121,16 +130,10 @@ def pack(snapshot: Snapshot) -> bytes:
     Raises ``SnapshotCorrupt`` when ``state`` is not a safetensors file without metadata, and
     ``SnapshotError`` when the metadata is too long to be read back (1 MiB).
     """
-    file = _parse_state(snapshot.state)
-    digest = snapshot.__dict__.get("_digest") or _digest(snapshot, file)
-    data = tensorfile.build(file.tensors, {**_described(snapshot), "digest": digest}, file.body)
-    header = struct.unpack_from("<Q", data)[0]
-    if header > tensorfile.MAX_HEADER_BYTES:
-        raise SnapshotError(
-            f"memory {snapshot.memory_id[:80]!r}: metadata takes {header} bytes, more than the "
-            f"{tensorfile.MAX_HEADER_BYTES} allowed; keep fewer applied keys or less metadata"
-        )
-    return data
+    with packing(snapshot, beside=False) as file:
+        packed = file.packed()
+        keep_digest(snapshot, file.digest)
+    return packed
 
 
 def unpack(data: bytes, *, fingerprint: str | None = None) -> Snapshot:
@@ -141,15 +144,15 @@ def unpack(data: bytes, *, fingerprint: str | None = None) -> Snapshot:
     snapshot of another model or of a newer format. NaN and infinity are for ``ReactiveModel.load``
     to refuse, which knows the tensors.
     """
-    file = tensorfile.parse(data)
-    found = dict(file.metadata or {})
-    if found.get("format") != FORMAT:
-        raise SnapshotCorrupt(
-            "not a snapshot: a safetensors file without the metadata of one; "
-            "export the memory again with rxstream"
-        )
-    recorded = found.pop("digest", "")
-    whole = file.compact and recorded == _metadata.digest(file, found)
+    with Unpacking() as file:
+        file.begin(len(data))
+        file.add(data)
+        return received(file, fingerprint=fingerprint)
+
+
+def received(file: Unpacking, *, fingerprint: str | None = None) -> Snapshot:
+    """``unpack`` for a file that came in parts."""
+    state, found, recorded, whole = file.finish()
     needs = found.get("min_reader", "")
     if _metadata.NUMBER.fullmatch(needs) and int(needs) > FORMAT_VERSION:
         raise SnapshotIncompatible(
@@ -161,9 +164,9 @@ def unpack(data: bytes, *, fingerprint: str | None = None) -> Snapshot:
             f"snapshot of memory {found.get('memory', '')[:80]!r} is damaged: its digest does not "
             "match its contents; get a fresh copy or load an older version"
         )
-    snapshot = _restore(found, tensorfile.build(file.tensors, None, file.body))
+    snapshot = _restore(found, state)
     if _described(snapshot) == found:  # a newer writer's is another one when packed here
-        object.__setattr__(snapshot, "_digest", recorded)
+        keep_digest(snapshot, recorded)
     if fingerprint is not None and snapshot.fingerprint != fingerprint:
         raise SnapshotIncompatible(
             f"snapshot of memory {snapshot.memory_id[:80]!r} was made by model "

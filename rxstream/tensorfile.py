@@ -70,12 +70,29 @@ def parse(data: bytes) -> TensorFile:
     """
     if len(data) < 8:
         raise _corrupt(f"{len(data)} bytes are too few for a file with a header")
-    (size,) = struct.unpack_from("<Q", data)
+    size = head_size(data)
+    if size > len(data):
+        raise _corrupt(f"its header claims {size - 8} bytes, but only {len(data) - 8} follow")
+    tensors, metadata, compact = parse_head(data[:size])
+    body = memoryview(data)[size:]
+    check_layout(tensors, len(body))
+    return TensorFile(tensors, metadata, body, compact)
+
+
+def head_size(start: bytes) -> int:
+    """Where the tensor bytes begin, by the first 8 bytes. Raises ``SnapshotCorrupt``."""
+    (size,) = struct.unpack_from("<Q", start)
     if size > MAX_HEADER_BYTES:
         raise _corrupt(f"its header claims {size} bytes, more than the {MAX_HEADER_BYTES} allowed")
-    if 8 + size > len(data):
-        raise _corrupt(f"its header claims {size} bytes, but only {len(data) - 8} follow")
-    raw = bytes(data[8 : 8 + size])
+    return 8 + int(size)
+
+
+def parse_head(head: bytes) -> tuple[dict[str, TensorEntry], dict[str, str] | None, bool]:
+    """Tensors, metadata and ``compact`` of a ``TensorFile``, by what precedes the tensor bytes.
+
+    Raises ``SnapshotCorrupt``.
+    """
+    raw = bytes(head[8:])
     try:
         header = json.loads(raw.decode("utf-8"))
         compact = _dump(header) == raw.rstrip(b" ")
@@ -86,23 +103,38 @@ def parse(data: bytes) -> TensorFile:
     metadata = header.pop(_METADATA, None)
     if metadata is not None and not _is_text_mapping(metadata):
         raise _corrupt("its metadata does not map text to text")
-    tensors = {name: _entry(name, value) for name, value in header.items()}
-    body = memoryview(data)[8 + size :]
-    _check_layout(tensors, len(body))
-    return TensorFile(tensors, metadata, body, compact)
+    return {name: _entry(name, value) for name, value in header.items()}, metadata, compact
 
 
-def build(
-    tensors: Mapping[str, TensorEntry], metadata: Mapping[str, str] | None, body: bytes | memoryview
-) -> bytes:
-    """Put a file together; the header is padded with spaces so that tensor bytes are 8-aligned."""
+def build_head(tensors: Mapping[str, TensorEntry], metadata: Mapping[str, str] | None) -> bytes:
+    """What precedes the tensor bytes, padded with spaces so that these are 8-aligned."""
     header: dict[str, Any] = {} if metadata is None else {_METADATA: dict(metadata)}
     for name, entry in tensors.items():
         offsets = [entry.start, entry.end]
         header[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": offsets}
     raw = _dump(header)
     raw += b" " * (-len(raw) % 8)
-    return b"".join((struct.pack("<Q", len(raw)), raw, body))
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def build(
+    tensors: Mapping[str, TensorEntry],
+    metadata: Mapping[str, str] | None,
+    *body: bytes | memoryview,
+) -> bytes:
+    """Put a file together, of its tensor bytes in one or more parts."""
+    return b"".join((build_head(tensors, metadata), *body))
+
+
+def check_layout(tensors: Mapping[str, TensorEntry], size: int) -> None:
+    """Raise ``SnapshotCorrupt`` unless the tensors fill ``size`` bytes without gap or overlap."""
+    position = 0
+    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
+        if entry.start != position:
+            raise _corrupt(f"tensor {name[:80]!r} leaves a gap or overlaps another")
+        position = entry.end
+    if position != size:
+        raise _corrupt(f"its tensors take {position} bytes, but {size} follow the header")
 
 
 def encode(tensors: Mapping[str, tuple[str, Sequence[int], bytes]]) -> bytes:
@@ -119,7 +151,7 @@ def encode(tensors: Mapping[str, tuple[str, Sequence[int], bytes]]) -> bytes:
         dtype, shape, data = tensors[name]
         entries[name] = TensorEntry(dtype, tuple(shape), position, position + len(data))
         position += len(data)
-    data = build(entries, None, b"".join(tensors[name][2] for name in names))
+    data = build(entries, None, *(tensors[name][2] for name in names))
     try:
         parse(data)
     except SnapshotCorrupt as exc:
@@ -157,16 +189,6 @@ def _are_counts(value: Any) -> bool:
     return isinstance(value, list) and all(
         type(item) is int and 0 <= item <= _MAX_DIMENSION for item in value
     )
-
-
-def _check_layout(tensors: Mapping[str, TensorEntry], size: int) -> None:
-    position = 0
-    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
-        if entry.start != position:
-            raise _corrupt(f"tensor {name[:80]!r} leaves a gap or overlaps another")
-        position = entry.end
-    if position != size:
-        raise _corrupt(f"its tensors take {position} bytes, but {size} follow the header")
 
 
 def _corrupt(reason: str) -> SnapshotCorrupt:

@@ -7,10 +7,11 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from rxstream._hashing import PART
 from rxstream.errors import StoreCorrupt
 from rxstream.stores.frames import OVERHEAD, DamagedFrame, frame, frames
 from rxstream.stores.records import StoredRecord
-from rxstream.stores.rows import UNREADABLE, Meta, unreadable
+from rxstream.stores.rows import UNREADABLE, Meta, Parts, unreadable
 from rxstream.stores.rules import damaged_memory
 
 from . import _directory_files as files
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from rxstream._snapshot_file import Packing
     from rxstream.stores.buffered import Buffered
 
 JOURNAL = "journal.rxlog"
@@ -37,6 +39,8 @@ class DirectoryMemory:
 
     def __init__(self, folder: Path, key: str, now: Callable[[], float]) -> None:
         self.folder, self._key, self._now = folder, key, now
+        self._begun: dict[int, files.Begun] = {}
+        """Version -> its file, not named yet and without a head."""
         self._forget()
 
     def _forget(self) -> None:
@@ -66,10 +70,15 @@ class DirectoryMemory:
         return self._infos.get(version)
 
     def packed(self, version: int) -> bytes | None:
+        found = self.parts(version)
+        return None if found is None else b"".join(found.parts)
+
+    def parts(self, version: int) -> Parts | None:
         try:
-            return files.read(self._file(version))
+            file = self._file(version).open("rb", buffering=0)
         except FileNotFoundError:
             return None
+        return Parts(os.fstat(file.fileno()).st_size, files.read(file, PART))
 
     def versions(self, before: int | None, limit: int | None) -> list[int]:
         if limit == 1 and before is not None and before - 1 in self._infos:
@@ -163,6 +172,14 @@ class DirectoryMemory:
 
     # Writing, with the lock held and after ``follow``
 
+    def begin(self, version: int, file: Packing) -> None:
+        self._begun[version] = files.begin(self._file(version), file.head_size, file.body)
+
+    def give_up(self) -> None:
+        """Remove what was begun and not brought to its end."""
+        while self._begun:
+            files.give_up(self._begun.popitem()[1])
+
     def apply(self, changes: Buffered) -> None:
         """Bring a transaction to the disk: version files, then the journal, then what goes."""
         files.make_folder(self.folder)
@@ -171,7 +188,7 @@ class DirectoryMemory:
             self.follow()
         try:
             for version, (_, packed) in changes.added.items():
-                files.replace(self._file(version), packed)
+                files.replace(self._file(version), packed, self._begun.pop(version, None))
             if changes.dropped:
                 self._rewrite(changes)
             else:

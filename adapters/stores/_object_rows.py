@@ -20,6 +20,7 @@ import struct
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import msgpack
@@ -28,11 +29,11 @@ from rxstream.errors import StoreUnavailable
 from rxstream.stores.packing import pack
 from rxstream.stores.records import StoredRecord
 from rxstream.stores.remote import Lost
-from rxstream.stores.rows import UNREADABLE, Meta, unreadable
+from rxstream.stores.rows import UNREADABLE, Meta, Parts, unreadable
 from rxstream.stores.rules import damaged_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rxstream.stores.buffered import Buffered
 
@@ -47,6 +48,9 @@ class Objects(Protocol):
 
     def get(self, name: str) -> tuple[bytes, str] | None:
         """Content and tag, or None."""
+
+    def stream(self, name: str) -> tuple[int, Iterator[bytes]] | None:
+        """Size, and the content as it comes."""
 
     def get_start(self, name: str, size: int) -> bytes | None:
         """At most the first ``size`` bytes."""
@@ -138,7 +142,8 @@ class ObjectMemory:
         found = objects.get(document_name(key))
         self.tag = None if found is None else found[1]
         self.document = Document() if found is None else Document.unpack(key, found[0])
-        self._whole: tuple[int, bytes] | None = None
+        self._read: tuple[int, bytes] | None = None
+        """A version, and how its object begins, with all of its info."""
 
     def is_outrun(self) -> bool:
         """Whether somebody wrote since this was read."""
@@ -149,8 +154,8 @@ class ObjectMemory:
         return self.document.meta
 
     def info(self, version: int) -> bytes | None:
-        if self._whole is not None and self._whole[0] == version:
-            start: bytes | None = self._whole[1]
+        if self._read is not None and self._read[0] == version:
+            start: bytes | None = self._read[1]
         else:
             start = self._objects.get_start(self._version(version), _FIRST_READ)
         if start is None or len(start) < _LENGTH.size:
@@ -161,13 +166,23 @@ class ObjectMemory:
         return start[_LENGTH.size : length]
 
     def packed(self, version: int) -> bytes | None:
-        found = self._objects.get(self._version(version))
+        found = self.parts(version)
+        return None if found is None else b"".join(found.parts)
+
+    def parts(self, version: int) -> Parts | None:
+        found = self._objects.stream(self._version(version))
         if found is None:
             return None
-        self._whole = version, found[0]
-        if len(found[0]) < _LENGTH.size:
-            return b""
-        return found[0][_LENGTH.size + _LENGTH.unpack_from(found[0])[0] :]
+        size, chunks = found
+        start, head = b"", _LENGTH.size
+        for chunk in chunks:
+            start += chunk
+            if len(start) >= _LENGTH.size:
+                head = _LENGTH.size + _LENGTH.unpack_from(start)[0]
+            if len(start) >= head:
+                break
+        self._read = version, start[:head]
+        return Parts(max(0, size - head), chain((start[head:],), chunks))
 
     def versions(self, before: int | None, limit: int | None) -> list[int]:
         numbers = reversed(self.document.versions)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rxstream.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from .postgres import Connection
+    from ._postgres_rows import Connection
 
 # EXTERNAL: tensors hardly compress, and trying takes longer than writing them.
 MIGRATIONS = (

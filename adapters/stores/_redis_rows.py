@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rxstream.stores.records import StoredRecord
-from rxstream.stores.rows import UNREADABLE, Meta, unreadable
+from rxstream.stores.rows import UNREADABLE, Meta, Parts, unreadable
 from rxstream.stores.rules import damaged_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rxstream.stores.buffered import Buffered
+
+_PART = 3 << 20
+"""As much is asked for at once: each time is a round trip more."""
 
 SCRIPT = """
 local staged = tonumber(ARGV[2])
@@ -98,6 +101,15 @@ class RedisMemory:
     def packed(self, version: int) -> bytes | None:
         found: bytes | None = self._client.get(self._of(b"v:%d" % version))
         return found
+
+    def parts(self, version: int) -> Parts | None:
+        name = self._of(b"v:%d" % version)
+        size = self._client.strlen(name)
+        if size <= _PART:  # also for an empty value, and for none; and as a whole it is quicker
+            found = self.packed(version)
+            return None if found is None else Parts(len(found), (found,))
+        starts = range(0, size, _PART)
+        return Parts(size, (self._client.getrange(name, at, at + _PART - 1) for at in starts))
 
     def versions(self, before: int | None, limit: int | None) -> list[int]:
         infos = self._of(b"i")

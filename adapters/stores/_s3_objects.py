@@ -10,6 +10,7 @@ import obstore
 from obstore import exceptions
 from obstore.store import S3Store
 
+from rxstream._hashing import STREAMED
 from rxstream.errors import StoreUnavailable
 from rxstream.stores.remote import Lost
 
@@ -45,6 +46,19 @@ class BucketObjects:
             except FileNotFoundError as exc:
                 self._check_bucket(exc)
                 return None
+
+    def stream(self, name: str) -> tuple[int, Iterator[bytes]] | None:
+        with self._translated():
+            try:
+                found = obstore.get(self._bucket, name)
+                return int(found.meta["size"]), self._chunks(found)
+            except FileNotFoundError as exc:
+                self._check_bucket(exc)
+                return None
+
+    def _chunks(self, found: obstore.GetResult) -> Iterator[bytes]:
+        with self._translated():
+            yield from map(bytes, found.stream(STREAMED))
 
     def get_start(self, name: str, size: int) -> bytes | None:
         with self._translated():

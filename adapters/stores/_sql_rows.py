@@ -109,13 +109,17 @@ class SqlRows:
         return [version for (version,) in rows]
 
     def add(self, version: int, info: bytes, packed: bytes) -> None:
-        for table, value in (("infos (memory, version, info)", info), (_PACKED, packed)):
-            column = table.rpartition(" ")[2].rstrip(")")
-            self._execute(
-                f"INSERT INTO {table} VALUES (?, ?, ?) "
-                f"ON CONFLICT (memory, version) DO UPDATE SET {column} = excluded.{column}",
-                [self._created(), version, value],
-            )
+        self._insert("infos", "info", version, info)
+        self._insert("versions", "packed", version, packed)
+
+    def _insert(
+        self, table: str, column: str, version: int, value: bytes | int, made: str = "?"
+    ) -> None:
+        self._execute(
+            f"INSERT INTO {table} (memory, version, {column}) VALUES (?, ?, {made}) "
+            f"ON CONFLICT (memory, version) DO UPDATE SET {column} = excluded.{column}",
+            [self._created(), version, value],
+        )
 
     def remove(self, versions: Sequence[int]) -> None:
         for start in range(0, len(versions), 500):
@@ -158,9 +162,6 @@ class SqlRows:
             ((self._id,),) = self._execute("SELECT id FROM memories WHERE key = ?", [key])
         assert self._id is not None
         return self._id
-
-
-_PACKED = "versions (memory, version, packed)"
 
 
 def names(execute: Execute, now: float, prefix: str, after: str, limit: int | None) -> list[str]:

@@ -182,6 +182,8 @@ class Connections:
         try:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA secure_delete=ON")
+            # A large version that does not fit is written twice, and read again when it is hashed.
+            connection.execute(f"PRAGMA cache_size=-{16 << 10}")
             connection.execute("PRAGMA trusted_schema=OFF")
             connection.execute(f"PRAGMA journal_size_limit={64 << 20}")
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()

@@ -49,6 +49,7 @@ class DirectoryStore(BaseStore):
     """
 
     capabilities = frozenset({"persistent", "durable", "shared"})
+    _hashes_beside = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
@@ -109,9 +110,12 @@ class DirectoryStore(BaseStore):
                 with files.locked(memory.folder / LOCK):
                     memory.follow()
                     changes = Buffered(memory)
-                    result = work(changes)
-                    if changes:
-                        memory.apply(changes)
+                    try:
+                        result = work(changes)
+                        if changes:
+                            memory.apply(changes)
+                    finally:
+                        memory.give_up()
                     return result
 
     def _names(self, prefix: str, after: str, limit: int | None) -> list[str]:

@@ -16,15 +16,15 @@ from rxstream.errors import StoreCorrupt, StoreUnavailable
 from rxstream.stores.remote import Lost, Outrun, RemoteStore
 
 from . import _sql_rows
+from ._postgres_rows import Connection, PostgresRows, execute
 from ._postgres_schema import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from rxstream.stores.rows import Rows
 
 T = TypeVar("T")
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 _IDLE = 8
 """Connections kept open while nobody uses them."""
@@ -86,24 +86,22 @@ class PostgresStore(RemoteStore):
         with self._transaction("BEGIN") as connection:
             return work(self._rows(connection, key, " FOR UPDATE"))
 
-    def _rows(self, connection: Connection, key: str, lock: str) -> _sql_rows.SqlRows:
-        clock = f"{_CLOCK} + {self._skew}"
-        execute = partial(_execute, connection)
-        return _sql_rows.SqlRows(execute, key, self._now(), clock=clock, lock=lock)
+    def _rows(self, connection: Connection, key: str, lock: str) -> PostgresRows:
+        return PostgresRows(connection, key, self._now(), f"{_CLOCK} + {self._skew}", lock)
 
     def _names(self, prefix: str, after: str, limit: int | None) -> list[str]:
         def names() -> list[str]:
             with self._transaction(_READ) as connection:
-                execute = partial(_execute, connection)
-                return _sql_rows.names(execute, self._clock(execute), prefix, after, limit)
+                run = partial(execute, connection)
+                return _sql_rows.names(run, self._clock(run), prefix, after, limit)
 
         return self._persist(names)
 
     def _expired(self) -> list[str]:
         def expired() -> list[str]:
             with self._transaction(_READ) as connection:
-                execute = partial(_execute, connection)
-                return _sql_rows.expired(execute, self._clock(execute))
+                run = partial(execute, connection)
+                return _sql_rows.expired(run, self._clock(run))
 
         return self._persist(expired)
 
@@ -177,13 +175,6 @@ class PostgresStore(RemoteStore):
             message = f"the server cannot be reached ({reason}); check address and server."
             return Lost(message, in_doubt=in_doubt)
         return StoreUnavailable(f"{self._place} cannot be used ({reason})")
-
-
-def _execute(
-    connection: Connection, statement: str, values: Sequence[Any]
-) -> list[tuple[Any, ...]]:
-    cursor = connection.execute(statement.replace("?", "%b"), values, binary=True)
-    return cursor.fetchall() if cursor.description else []
 
 
 _CLOCK = "extract(epoch FROM clock_timestamp())::float8"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
 from rxstream.errors import StoreUnavailable
@@ -12,12 +12,12 @@ from rxstream.stores.base import BaseStore
 
 from . import _sql_rows
 from ._sqlite_connections import Connections
+from ._sqlite_rows import SqliteRows, execute
 from ._sqlite_schema import prepare
 
 if TYPE_CHECKING:
     import os
-    import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from rxstream.stores.rows import Rows
 
@@ -37,6 +37,7 @@ class SqliteStore(BaseStore):
     """
 
     capabilities = frozenset({"persistent", "durable", "shared"})
+    _hashes_beside = True
 
     def __init__(
         self, path: str | os.PathLike[str], *, read_only: bool = False, timeout: float = 30.0
@@ -87,26 +88,19 @@ class SqliteStore(BaseStore):
 
     def _read(self, key: str, work: Callable[[Rows], T]) -> T:
         with self._db.read() as connection:
-            return work(_sql_rows.SqlRows(partial(_execute, connection), key, self._now()))
+            return work(SqliteRows(connection, key, self._now()))
 
     def _write(self, key: str, work: Callable[[Rows], T], *, repeatable: bool = False) -> T:
         with self._db.write() as connection:
-            return work(_sql_rows.SqlRows(partial(_execute, connection), key, self._now()))
+            return work(SqliteRows(connection, key, self._now()))
 
     def _names(self, prefix: str, after: str, limit: int | None) -> list[str]:
         with self._db.read() as connection:
-            execute = partial(_execute, connection)
-            return _sql_rows.names(execute, self._now(), prefix, after, limit)
+            return _sql_rows.names(partial(execute, connection), self._now(), prefix, after, limit)
 
     def _expired(self) -> list[str]:
         with self._db.read() as connection:
-            return _sql_rows.expired(partial(_execute, connection), self._now())
+            return _sql_rows.expired(partial(execute, connection), self._now())
 
     def _close(self) -> None:
         self._db.close()
-
-
-def _execute(
-    connection: sqlite3.Connection, statement: str, values: Sequence[Any]
-) -> list[tuple[Any, ...]]:
-    return connection.execute(statement, values).fetchall()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
+from .._snapshot_file import Unpacking
 from ..errors import StoreCorrupt, StoreNotFound
-from ..snapshot import MAX_NUMBER, Snapshot, pack
+from ..snapshot import MAX_NUMBER, Snapshot, keep_digest, packing
 from . import branching, records, rules
+from .rows import parts_of
 from .watching import Watchers
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..store import Capability, LogRecord, VersionInfo
-    from .rows import Meta, Rows
+    from .rows import Meta, Parted, Rows
 
 T = TypeVar("T")
 _PAGE = 256
@@ -30,6 +32,9 @@ class BaseStore(ABC):
     """
 
     capabilities: frozenset[Capability] = frozenset()
+
+    _hashes_beside = False
+    """Whether a large version is hashed on a thread while it is written: rows have ``begin``."""
 
     def __init__(self) -> None:
         self._watchers = Watchers(self)
@@ -85,15 +90,20 @@ class BaseStore(ABC):
         return self._read(rules.check_key(key), work)
 
     def load(self, key: str, version: int | None = None) -> Snapshot:
-        def work(rows: Rows) -> tuple[int, bytes, bytes | None]:
-            meta, number = _find(rows, key, version)
-            packed = rows.packed(number)
-            if packed is None:
-                raise rules.damaged_version(key, number, "it is missing")
-            return number, packed, rows.info(number)
+        with Unpacking() as file:
 
-        number, packed, info = self._read(rules.check_key(key), work)
-        return rules.unpack_stored(key, number, packed, info)
+            def work(rows: Rows) -> tuple[int, bytes | None]:
+                meta, number = _find(rows, key, version)
+                found = parts_of(rows, number)
+                if found is None:
+                    raise rules.damaged_version(key, number, "it is missing")
+                file.begin(found.size)
+                for part in found.parts:
+                    file.add(part)
+                return number, rows.info(number)
+
+            number, info = self._read(rules.check_key(key), work)
+            return rules.unpack_stored(key, number, file, info)
 
     def commit(
         self, snapshot: Snapshot, *, expect: int | None, request_id: str | None = None
@@ -101,20 +111,29 @@ class BaseStore(ABC):
         key = rules.check_key(snapshot.memory_id)
         rules.check_request(request_id)
         request_id = request_id or self._request()
-        packed = pack(snapshot)
-        info = records.encode_info(records.describe(snapshot, len(packed)))
-        asked = f"commit {expect} {snapshot.digest}"
+        with packing(snapshot, beside=self._hashes_beside) as file:
+            ahead = file.pending
+            whole = b"" if ahead else file.packed()
 
-        def work(rows: Rows) -> None:
-            meta = _alive(rows)
-            if rules.is_repeated(key, meta, request_id, asked):
-                return
-            rules.check_commit(snapshot, expect=expect, found=meta.head)
-            rows.add(snapshot.version, info, packed)
-            meta = replace(meta, head=snapshot.version, deleted=False).renewed(rows.now)
-            rows.save(meta.with_request(request_id, asked, snapshot.version))
+            def asked() -> str:
+                return f"commit {expect} {keep_digest(snapshot, file.digest)}"
 
-        self._write(key, work, repeatable=request_id is not None)
+            def work(rows: Rows) -> None:
+                meta = _alive(rows)
+                known = request_id in meta.requests
+                if known and rules.is_repeated(key, meta, request_id, asked()):
+                    return
+                rules.check_commit(snapshot, expect=expect, found=meta.head)
+                if ahead:
+                    cast("Parted", rows).begin(snapshot.version, file)
+                packed = file.head() if ahead else whole
+                keep_digest(snapshot, file.digest)
+                described = records.describe(snapshot, file.size)
+                rows.add(snapshot.version, records.encode_info(described), packed)
+                meta = replace(meta, head=snapshot.version, deleted=False).renewed(rows.now)
+                rows.save(meta.with_request(request_id, asked(), snapshot.version))
+
+            self._write(key, work, repeatable=request_id is not None)
         self._watchers.notify()
 
     def history(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from .rows import Parts, parts_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .._snapshot_file import Packing
     from .records import StoredRecord
     from .rows import Meta
 
@@ -28,6 +31,8 @@ class Buffered:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self.begin: Callable[[int, Packing], None] | None = getattr(reader, "begin", None)
+        """What of ``Parted`` the reader has; ``added`` has but the head of what was begun."""
         self.saved: Meta | None = None
         self.added: dict[int, tuple[bytes, bytes]] = {}
         """version -> (info, packed)."""
@@ -60,6 +65,12 @@ class Buffered:
         if version in self.added:
             return self.added[version][1]
         return None if version in self.removed else self._reader.packed(version)
+
+    def parts(self, version: int) -> Parts | None:
+        if version in self.added:
+            packed = self.added[version][1]
+            return Parts(len(packed), (packed,))
+        return None if version in self.removed else parts_of(self._reader, version)
 
     def versions(self, before: int | None, limit: int | None) -> list[int]:
         if not self.added and not self.removed:

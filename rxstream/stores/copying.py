@@ -26,9 +26,10 @@ def copy_memory(source: Store, target: Store, key: str) -> Copied:
     """Bring ``target`` up to what ``source`` has of ``key``; numbers and digests stay the same.
 
     A copy that was interrupted, or made before the memory went on, is continued. What the source
-    has pruned or trimmed since stays in the target. A memory that expires does so in both; in the
-    target, each later commit lets it live for as long as was left of it now. Raises VersionConflict
-    when the target holds something else under that name, and what stores raise.
+    has pruned or trimmed since stays in the target; if it has trimmed records that the target never
+    had, the target stays as it is. A memory that expires does so in both; in the target, each later
+    commit lets it live for as long as was left of it now. Raises VersionConflict when records are
+    missing so or the target holds something else under that name, and what stores raise.
     """
     versions = records = 0
     while True:
@@ -78,7 +79,13 @@ def _copy_log(source: Store, target: Store, key: str) -> int:
     last, copied = target.last_seq(key), 0
     first = next(iter(source.log(key, after=last)), None)
     missing = (source.last_seq(key) if first is None else first.seq - 1) - last
-    if missing > 0 and not target.history(key) and next(iter(target.log(key)), None) is None:
+    if missing > 0:
+        if target.history(key) or next(iter(target.log(key)), None) is not None:
+            raise VersionConflict(key, last + missing, last, (
+                f"its log was trimmed up to record {last + missing}, but the copy has it only up "
+                f"to {last}; copy the memory to a store that never had it, and from then on "
+                "copy before you trim"
+            ))  # fmt: skip
         # Trimmed or deleted records: their numbers are used up in the copy too.
         blank = CompletedInteraction(query="", answer="")
         for _ in range(missing):

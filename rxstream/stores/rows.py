@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgpack
 
@@ -13,8 +13,9 @@ from ..store import REQUESTS_KEPT
 from .packing import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from .._snapshot_file import Packing
     from .records import StoredRecord
 
 
@@ -170,6 +171,35 @@ class Rows(Protocol):
     def drop(self, through: int) -> None:
         """Drop the records with ``seq <= through``."""
         ...
+
+
+class Parts(NamedTuple):
+    """A stored file: how many bytes there are, and all of them in order."""
+
+    size: int
+    parts: Iterable[bytes]
+
+
+class Parted(Protocol):
+    """What rows may have beside ``Rows``, for large files, when their store gains by it."""
+
+    def parts(self, version: int) -> Parts | None:
+        """``packed``, of which each part is hashed while the next one is read."""
+        ...
+
+    def begin(self, version: int, file: Packing) -> None:
+        """Write the body of a file while it is hashed. ``add`` follows in the same transaction and
+        is given ``head()``, to go before the body, in place of it all."""
+        ...
+
+
+def parts_of(rows: Any, version: int) -> Parts | None:
+    """The file of a version, in parts if the rows have them."""
+    parts: Callable[[int], Parts | None] | None = getattr(rows, "parts", None)
+    if parts is not None:
+        return parts(version)
+    packed: bytes | None = rows.packed(version)
+    return None if packed is None else Parts(len(packed), (packed,))
 
 
 def unreadable(error: Exception) -> str:

@@ -7,8 +7,9 @@ import math
 from typing import TYPE_CHECKING
 
 from .._checks import check_text
+from .._snapshot_file import Unpacking
 from ..errors import RequestReused, SnapshotError, StoreCorrupt, StoreNotFound, VersionConflict
-from ..snapshot import unpack
+from ..snapshot import received
 from . import records
 
 if TYPE_CHECKING:
@@ -149,20 +150,23 @@ def read_info(
         whole = packed()
         if whole is None:
             raise damaged_version(key, version, "it is missing")
-        return records.describe(unpack_stored(key, version, whole, None), len(whole))
+        with Unpacking() as file:
+            file.begin(len(whole))
+            file.add(whole)
+            return records.describe(unpack_stored(key, version, file, None), len(whole))
     try:
         return records.decode_info(key, version, info)
     except ValueError as exc:
         raise damaged_version(key, version, str(exc)) from exc
 
 
-def unpack_stored(key: str, version: int, data: bytes, info: bytes | None) -> Snapshot:
+def unpack_stored(key: str, version: int, file: Unpacking, info: bytes | None) -> Snapshot:
     """Unpack what a store holds as ``version`` of ``key``. Raises ``StoreCorrupt`` naming both.
 
     ``info`` is what is known of it, which must be true.
     """
     try:
-        snapshot = unpack(data)
+        snapshot = received(file)
     except SnapshotError as exc:
         raise damaged_version(key, version, str(exc)) from exc
     if (snapshot.memory_id, snapshot.version) != (key, version):
@@ -170,8 +174,8 @@ def unpack_stored(key: str, version: int, data: bytes, info: bytes | None) -> Sn
             key, version, f"it holds version {snapshot.version} of {snapshot.memory_id!r}"
         )
     if info is not None:
-        known = read_info(key, version, info, lambda: data)
-        if known != records.describe(snapshot, len(data)):
+        known = read_info(key, version, info, lambda: None)
+        if known != records.describe(snapshot, file.size):
             raise damaged_version(key, version, "it is not the version that was committed")
     return snapshot
 

@@ -56,11 +56,11 @@ CALLS = ("write", "fsync", "pwrite", "replace", "unlink", "mkdir", "ftruncate", 
 """Functions of ``os`` that change a directory store: its failpoints."""
 
 
-SIZES = (1_000, 200_000)
+SIZES = (1_000, 600_000)
 
 
 def snapshot(key: str, version: int) -> Snapshot:
-    """Small and large in turn."""
+    """Small and large in turn, which is hashed beside its transfer."""
     held = state(version, SIZES[version % 2])
     return Snapshot(key, version, "model-1", held, created_at=1e9)
 

@@ -93,7 +93,7 @@ def test_the_newest_that_is_replaced_and_pruned_while_it_is_read_is_there(
             commit_next(writer)
             writer.prune("m", keep_last=1)
 
-        before(monkeypatch, READERS[kind], "packed", move_on)
+        before(monkeypatch, READERS[kind], "parts", move_on)
         assert reader.load("m") == snapshot("m", 2)
 
 

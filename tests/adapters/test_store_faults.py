@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 from contextlib import closing
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -16,8 +17,9 @@ from adapters.stores import _directory_files
 from adapters.stores.directory import DirectoryStore
 from adapters.stores.postgres import PostgresStore
 from adapters.stores.redis import RedisStore
+from rxstream._hashing import LARGE
 from rxstream.errors import StoreCorrupt, StoreUnavailable, VersionConflict
-from rxstream.testing._store_samples import commit_next, record, snapshot
+from rxstream.testing._store_samples import commit_next, record, snapshot, state
 
 from .proxy import Proxy, proxy_to
 from .services import redis_server
@@ -28,10 +30,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from rxstream.snapshot import Snapshot
     from rxstream.store import Store
+
+
+def large(version: int) -> Snapshot:
+    """One that is written while it is hashed."""
+    return replace(snapshot("m", version), state=state(version, 2 * LARGE))
+
 
 WRITES: list[Callable[[Store], object]] = [
     lambda store: store.commit(snapshot("m", 3), expect=2),
+    lambda store: store.commit(large(3), expect=2),
     lambda store: store.append("m", record("two")),
     lambda store: store.forget("m", 1),
     lambda store: store.tag("m", "label", 1),
@@ -114,6 +124,8 @@ def test_a_folder_whose_disk_fails_at_any_call_holds_all_or_nothing_of_it(
             found = contents(store)
             assert found in (before, after)
             assert failed or found == after
+            store.sweep()
+            assert not list(folder.rglob("*.tmp"))
             with closing(DirectoryStore(folder)) as fresh:
                 assert contents(fresh) == found
             commit_next(store)  # and it goes on

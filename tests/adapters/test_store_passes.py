@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rxstream import _snapshot_metadata
+from rxstream import _hashing
 from rxstream.snapshot import Snapshot
 from rxstream.testing._store_samples import state
 
@@ -39,7 +39,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         def hexdigest(self) -> str:
             return self._real.hexdigest()
 
-    monkeypatch.setattr(_snapshot_metadata, "hashlib", SimpleNamespace(sha256=Counting))
+    monkeypatch.setattr(_hashing, "hashlib", SimpleNamespace(sha256=Counting))
 
     def since() -> int:
         nonlocal total
