@@ -94,9 +94,9 @@ def _check(report: Report, what: str, place: int, length: int, speed: dict[str, 
 
 
 def _layer(width: int, length: int, device: str, backward: bool, heads: tuple[int, int]) -> float:
-    layer = Attention(width, *heads, width // 16).to(device, torch.bfloat16)
+    layer = Attention(width, *heads, width // 16).to(device, _dtype(device))
     layer.kernel = load_kernel(_backend(device))
-    x = torch.randn(1, length, width, device=device, dtype=torch.bfloat16, requires_grad=backward)
+    x = torch.randn(1, length, width, device=device, dtype=_dtype(device), requires_grad=backward)
 
     def work() -> None:
         out: Tensor = layer(x, causal=True)
@@ -120,7 +120,7 @@ def _model(length: int, device: str) -> Callable[[tuple[int, int]], float]:
             ff_dim=768,
             max_seq_len=length,
         )
-        model = SqaLM(config, backend=_backend(device)).to(device, torch.bfloat16)
+        model = SqaLM(config, backend=_backend(device)).to(device, _dtype(device))
         with torch.inference_mode():
             return _seconds(lambda: model(ids), device)
 
@@ -130,6 +130,11 @@ def _model(length: int, device: str) -> Callable[[tuple[int, int]], float]:
 def _backend(device: str) -> Backend:
     """The engine's, which has kernels of its own for narrow heads, forward."""
     return "triton" if device == "cuda" else "sdpa"
+
+
+def _dtype(device: str) -> torch.dtype:
+    """On a CPU only that it runs is shown; not every one has products in sixteen bits."""
+    return torch.bfloat16 if device == "cuda" else torch.float32
 
 
 def _seconds(work: Callable[[], object], device: str) -> float:
