@@ -101,7 +101,7 @@ static int32_t best_of(float *logits, const float *bias, int count)
 /* Floats of scratch that each thread of ``rxt_forward`` takes. */
 int64_t rxt_scratch(const decoder *d, int32_t longest)
 {
-    return (int64_t)MAX_ROWS * (2 * d->dim + 3 * d->width) + longest + LANES;
+    return (int64_t)MAX_ROWS * (2 * d->dim + 3 * d->width) + longest + PANEL;
 }
 
 typedef struct {
@@ -118,7 +118,7 @@ static void run_part(const part *p)
 {
     const decoder *d = p->d;
     const size_t dim = (size_t)d->dim, width = (size_t)d->width;
-    const size_t outputs = ((size_t)d->head.outputs + LANES - 1) / LANES * LANES;
+    const size_t outputs = PADDED(d->head.outputs);
     float *x = p->scratch, *normed = x + MAX_ROWS * dim, *wide = normed + MAX_ROWS * dim;
     float *mixed = wide + MAX_ROWS * width, *turned = mixed + MAX_ROWS * width;
     float *scores = turned + MAX_ROWS * width;
@@ -157,7 +157,7 @@ void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
                  const int32_t *positions, int32_t count, int32_t threads, int64_t scratch_size,
                  float *scratch, float *logits, int32_t *best)
 {
-    const size_t outputs = ((size_t)d->head.outputs + LANES - 1) / LANES * LANES;
+    const size_t outputs = PADDED(d->head.outputs);
     threads = threads < 1 ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads;
     part parts[MAX_THREADS];
     for (int i = threads - 1; i >= 0; i--) {

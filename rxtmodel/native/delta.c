@@ -19,12 +19,12 @@ typedef struct {
 /* Floats of scratch that ``rxt_fold`` takes for so many tokens. */
 int64_t rxt_fold_scratch(const delta_write *w, int32_t count)
 {
-    const int64_t token = w->dim + w->width + (w->heads + LANES) + 1 + w->dim / w->heads;
-    return count * token + (count + LANES) * (int64_t)(w->slots + 1) +
+    const int64_t token = w->dim + w->width + (w->heads + PANEL) + 1 + w->dim / w->heads;
+    return count * token + (count + PANEL) * (int64_t)(w->slots + 1) +
            2 * MAX_ROWS * (int64_t)w->dim;
 }
 
-/* Adds up the shares of ``blocks`` times 16 tokens, as many sums at once. */
+/* Adds up the shares of ``blocks`` vectors of tokens, as many sums at once. */
 INLINE vec crowd_at(const int blocks, const float *k, const float *by_slot, const float *shares,
                     size_t stride, int slots)
 {
@@ -60,7 +60,7 @@ static void fold_head(const float *k, size_t k_stride, const float *scale, const
                       int head, const float *memory, size_t dim, float *shares, float *missing,
                       float *by_slot, float *out)
 {
-    const size_t stride = (size_t)(count + LANES - 1) / LANES * LANES;
+    const size_t stride = PADDED(count);
     for (size_t u = 0; u < stride; u++) {
         const int there = u < (size_t)count;
         shares[u] = there ? b[u * b_stride] * scale[u] : 0.0f;
@@ -87,10 +87,10 @@ void rxt_fold(const delta_write *w, const float *memory, const float *encoded, i
               float *scratch, float *out)
 {
     const size_t dim = (size_t)w->dim, width = (size_t)w->width, rows = (size_t)w->slots;
-    const size_t strengths = (size_t)(w->heads + LANES - 1) / LANES * LANES;
+    const size_t strengths = PADDED(w->heads);
     const int head = w->dim / w->heads;
     float *v = scratch, *k = v + count * dim, *b = k + count * width, *scale = b + count * strengths;
-    const size_t stride = (size_t)(count + LANES - 1) / LANES * LANES;
+    const size_t stride = PADDED(count);
     float *shares = scale + count, *missing = shares + stride, *by_slot = missing + count * head;
     float *normed = by_slot + stride * rows, *turned = normed + MAX_ROWS * dim;
     for (int i = 0; i < w->num_layers; i++) {

@@ -5,7 +5,7 @@
 int64_t rxt_encode_scratch(const decoder *d, int32_t count)
 {
     return (int64_t)count * (d->dim + d->width + 1) + (int64_t)MAX_ROWS * (d->dim + 2 * d->width) +
-           LANES;
+           PANEL;
 }
 
 /* Every layer's output, ``out`` [layers, count, dim], of tokens 0 to ``count``. Keys and values go

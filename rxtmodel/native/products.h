@@ -13,15 +13,17 @@ typedef struct {
     int32_t inputs, outputs;
 } product;
 
-/* Sums that fit the registers. */
-#ifdef __AVX512F__
+/* Sums that fit the registers, beside a few for weights. */
+#if defined(__AVX512F__) || defined(__aarch64__)
 #define SUMS 16
 #else
-#define SUMS 4
+#define SUMS 12
 #endif
 #define MAX_ROWS 16
-/* Vectors of weights, which come from afar, that are asked for before they are needed. */
+/* Inputs whose weights, which come from afar, are asked for before they are needed. */
 #define AHEAD 16
+/* Vectors of outputs in a panel. */
+#define PARTS (PANEL / LANES)
 
 /* ``x`` is [inputs][rows]: all numbers that one weight meets lie beside each other. */
 INLINE void add_weight(vec *sums, const int rows, vec weight, const float *x)
@@ -30,51 +32,56 @@ INLINE void add_weight(vec *sums, const int rows, vec weight, const float *x)
     for (int r = 0; r < rows; r++) sums[r] += weight * x[r];
 }
 
-INLINE void tile(const int panels, const int rows, const int int8, const product *w, int panel,
+/* ``count`` vectors of outputs, of which the first is number ``first``, for ``rows`` rows. */
+INLINE void tile(const int count, const int rows, const int int8, const product *w, int first,
                  const float *x, float *out, size_t out_stride, int add)
 {
-    const size_t inputs = (size_t)w->inputs, size = inputs * LANES;
+    const size_t inputs = (size_t)w->inputs, size = inputs * PANEL;
     vec sums[SUMS];
 #pragma GCC unroll 16
-    for (int i = 0; i < panels * rows; i++) sums[i] = splat(0.0f);
+    for (int i = 0; i < count * rows; i++) sums[i] = splat(0.0f);
     if (int8) {
-        const int8_t *data = (const int8_t *)w->data + (size_t)panel * size;
+        const int8_t *data = (const int8_t *)w->data;
         for (size_t k = 0; k < inputs; k += 4)
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) {
-                const ivec words = load_ints(data + p * size + k * LANES);
+#pragma GCC unroll 16
+            for (int i = 0; i < count; i++) {
+                const int panel = (first + i) / PARTS, part = (first + i) % PARTS;
+                const ivec words = load_ints(data + panel * size + k * PANEL + part * 4 * LANES);
 #pragma GCC unroll 4
                 for (int j = 0; j < 4; j++)
-                    add_weight(sums + p * rows, rows, byte_of(words, j), x + (k + j) * rows);
+                    add_weight(sums + i * rows, rows, byte_of(words, j), x + (k + j) * rows);
             }
     } else {
-        const float *data = (const float *)w->data + (size_t)panel * size;
+        const float *data = (const float *)w->data;
         for (size_t k = 0; k < inputs; k++)
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) {
-                const float *weight = data + p * size + k * LANES;
-                __builtin_prefetch(weight + AHEAD * LANES);
-                add_weight(sums + p * rows, rows, load(weight), x + k * rows);
+#pragma GCC unroll 16
+            for (int i = 0; i < count; i++) {
+                const int panel = (first + i) / PARTS, part = (first + i) % PARTS;
+                const float *weight = data + panel * size + k * PANEL + part * LANES;
+                if (i % PARTS == 0) __builtin_prefetch(weight + AHEAD * PANEL);
+                add_weight(sums + i * rows, rows, load(weight), x + k * rows);
             }
     }
-#pragma GCC unroll 4
-    for (int p = 0; p < panels; p++) {
-        const size_t at = (size_t)(panel + p) * LANES;
+#pragma GCC unroll 16
+    for (int i = 0; i < count; i++) {
+        const size_t at = (size_t)(first + i) * LANES;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             float *to = out + r * out_stride + at;
-            vec sum = sums[p * rows + r];
+            vec sum = sums[i * rows + r];
             if (int8) sum *= load(w->scale + at);
             store(to, add ? load(to) + sum : sum);
         }
     }
 }
 
-/* So many panels at once as leave the sums in registers, then what is left one by one. */
-INLINE void panels_of(const int rows, const int int8, const product *w, int from, int to,
-                      const float *x, float *out, size_t out_stride, int add)
+/* So many vectors at once as leave the sums in registers, then what is left one by one. */
+INLINE void vectors(const int rows, const int int8, const product *w, int from, int to,
+                    const float *x, float *out, size_t out_stride, int add)
 {
-    const int at_once = SUMS / rows < 4 ? SUMS / rows : 4;
+    const int fit = SUMS / rows, most = 4 * PARTS;
+    const int power = fit >= 8 ? 8 : fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
+    const int at_once = power < most ? power : most;
     for (; from + at_once <= to; from += at_once)
         tile(at_once, rows, int8, w, from, x, out, out_stride, add);
     for (; from < to; from++) tile(1, rows, int8, w, from, x, out, out_stride, add);
@@ -83,27 +90,33 @@ INLINE void panels_of(const int rows, const int int8, const product *w, int from
 /* Rows that are multiplied together when ``left`` are left. */
 INLINE int group_of(int left)
 {
-    if (SUMS == 16 && left >= 8) return left >= 16 ? 16 : 8;
+#if SUMS == 16
+    if (left >= 8) return left >= 16 ? 16 : 8;
+#else
+    if (left >= 6) return 6;
+#endif
     return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
 INLINE void multiply_as(const int int8, const product *w, const float *x, float *out,
                         size_t out_stride, int rows, int add)
 {
-    const int panels = (w->outputs + LANES - 1) / LANES;
-    for (int from = 0; from < panels; from += 4) {
-        const int to = from + 4 < panels ? from + 4 : panels;
+    const int count = (int)(PADDED(w->outputs) / LANES), block = 4 * PARTS;
+    for (int from = 0; from < count; from += block) {
+        const int to = from + block < count ? from + block : count;
         for (int row = 0; row < rows; row += group_of(rows - row)) {
             const float *group = x + (size_t)row * w->inputs;
             float *at = out + row * out_stride;
             switch (group_of(rows - row)) {
 #if SUMS == 16
-            case 16: panels_of(16, int8, w, from, to, group, at, out_stride, add); break;
-            case 8: panels_of(8, int8, w, from, to, group, at, out_stride, add); break;
+            case 16: vectors(16, int8, w, from, to, group, at, out_stride, add); break;
+            case 8: vectors(8, int8, w, from, to, group, at, out_stride, add); break;
+#else
+            case 6: vectors(6, int8, w, from, to, group, at, out_stride, add); break;
 #endif
-            case 4: panels_of(4, int8, w, from, to, group, at, out_stride, add); break;
-            case 2: panels_of(2, int8, w, from, to, group, at, out_stride, add); break;
-            default: panels_of(1, int8, w, from, to, group, at, out_stride, add);
+            case 4: vectors(4, int8, w, from, to, group, at, out_stride, add); break;
+            case 2: vectors(2, int8, w, from, to, group, at, out_stride, add); break;
+            default: vectors(1, int8, w, from, to, group, at, out_stride, add);
             }
         }
     }

@@ -1,6 +1,7 @@
-/* Sixteen floats at a time, by the vector extensions of GCC and Clang: one instruction where the
- * processor has AVX-512, two with AVX2, four with NEON. Sums are taken in a fixed order whatever the
- * processor, so that a result does not depend on what else is computed beside it. */
+/* As many floats at a time as a register of the processor holds, by the vector extensions of GCC and
+ * Clang: 16 with AVX-512, 8 with AVX, 4 otherwise. (Wider types than registers compile to code that
+ * keeps them in memory: ten times as slow.) Each sum is taken in one order, so that a result does not
+ * depend on what else is computed beside it. */
 #pragma once
 
 #include <math.h>
@@ -8,13 +9,20 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__AVX512F__)
 #define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+/* Sizes of arrays are multiples of this, whatever the processor. */
+#define PANEL 16
+#define PADDED(n) (((size_t)(n) + PANEL - 1) / PANEL * PANEL)
 #define INLINE static inline __attribute__((always_inline))
 
-typedef float vec __attribute__((vector_size(64)));
-typedef float vec8 __attribute__((vector_size(32)));
-typedef float vec4 __attribute__((vector_size(16)));
-typedef int32_t ivec __attribute__((vector_size(64)));
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 
 INLINE vec load(const float *at)
 {
@@ -34,23 +42,29 @@ INLINE ivec load_ints(const void *at)
     return v;
 }
 
-/* Byte ``j`` of each of sixteen words, with its sign. */
+/* Byte ``j`` of each word, with its sign. */
 INLINE vec byte_of(ivec words, int j)
 {
     return __builtin_convertvector((words << (24 - 8 * j)) >> 24, vec);
 }
 
+/* The halves are added until one number is left. */
 INLINE float total(vec v)
 {
-    vec8 a, b;
-    memcpy(&a, &v, sizeof a);
-    memcpy(&b, (const char *)&v + sizeof a, sizeof b);
-    a += b;
-    vec4 c, d;
-    memcpy(&c, &a, sizeof c);
-    memcpy(&d, (const char *)&a + sizeof c, sizeof d);
-    c += d;
-    return (c[0] + c[2]) + (c[1] + c[3]);
+    float x[LANES];
+#if LANES > 4
+    typedef float vec4 __attribute__((vector_size(16)));
+    vec4 part[LANES / 4];
+    memcpy(part, &v, sizeof v);
+#pragma GCC unroll 4
+    for (int half = LANES / 8; half; half /= 2)
+#pragma GCC unroll 4
+        for (int i = 0; i < half; i++) part[i] += part[i + half];
+    memcpy(x, part, sizeof *part);
+#else
+    memcpy(x, &v, sizeof v);
+#endif
+    return (x[0] + x[2]) + (x[1] + x[3]);
 }
 
 INLINE vec choose(ivec mask, vec yes, vec no)
