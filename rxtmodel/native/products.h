@@ -29,7 +29,7 @@ typedef struct {
 INLINE void add_weight(vec *sums, const int rows, vec weight, const float *x)
 {
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) sums[r] += weight * x[r];
+    for (int r = 0; r < rows; r++) sums[r] = multiply_add(weight, splat(x[r]), sums[r]);
 }
 
 /* ``count`` vectors of outputs, of which the first is number ``first``, for ``rows`` rows. */

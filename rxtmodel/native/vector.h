@@ -4,6 +4,9 @@
  * depend on what else is computed beside it. */
 #pragma once
 
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,6 +37,18 @@ INLINE vec load(const float *at)
 INLINE void store(float *at, vec v) { memcpy(at, &v, sizeof v); }
 
 INLINE vec splat(float x) { return x - (vec){0}; }
+
+/* a * b + c, rounded once: compilers may, but need not, do so everywhere where it is left to them. */
+INLINE vec multiply_add(vec a, vec b, vec c)
+{
+#if defined(__AVX512F__)
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX__) && defined(__FMA__)
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
 
 INLINE ivec load_ints(const void *at)
 {
