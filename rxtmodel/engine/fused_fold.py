@@ -69,10 +69,8 @@ class FusedFold:
             memory_at = torch.zeros(count, dtype=torch.int64, device=self._kernels.first.device)
             self._memory_at[count] = memory_at
             if not self._ahead.has(count):
-                self._ahead.run(count, partial(self._prepare, memory_at), _nothing)
-            self._prepared[count] = self._ahead.run(
-                count, partial(self._prepare, memory_at), _nothing
-            )
+                self._ahead.run(count, partial(self._prepare, memory_at))
+            self._prepared[count] = self._ahead.run(count, partial(self._prepare, memory_at))
         table = torch.zeros(4, count, dtype=torch.int64, device=self._kernels.first.device)
         table[3] = 1
         return Places(self._memory_at[count], table, length)
@@ -91,7 +89,7 @@ class FusedFold:
             at = [place(aligned(memory.tensor), self._kernels.first) for memory in memories]
             fill(places.memory_at, at + [0] * (count - len(at)))
             work = partial(self._prepare, places.memory_at)
-            self._prepared[count] = self._ahead.run(count, work, _nothing)
+            self._prepared[count] = self._ahead.run(count, work)
 
     def give(
         self, places: Places, encoded: Sequence[Encoded], new: Sequence[MemoryVersion]
@@ -137,7 +135,3 @@ class FusedFold:
             del own, other
             pre_gate = kernels.gate(write.pre_gate, lambda: kernels.address(memory_at, pre, None))
         return _Prepared(pre, pre_gate, kernels.address(memory_at, pre, pre_gate))
-
-
-def _nothing() -> None:
-    pass

@@ -39,16 +39,20 @@ class Graphs:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
 
-    def run(self, key: Hashable, work: Callable[[], Any], quiet: Callable[[], object]) -> Any:
+    def run(
+        self, key: Hashable, work: Callable[[], Any], quiet: Callable[[], object] | None = None
+    ) -> Any:
         """Replay the graph of ``key``; the first time, record ``work``.
 
         ``work`` reads and writes the same tensors at each call, and returns the same. Before it is
-        recorded it runs for real, after ``quiet`` has turned its inputs to nobody's rows.
+        recorded it runs for real, after ``quiet`` has turned its inputs to nobody's rows; without
+        ``quiet`` they are nobody's already.
         """
         if self.stream is None:
             return work()
         if key not in self._graphs:
-            quiet()
+            if quiet is not None:
+                quiet()
             self._graphs[key] = self._record(work)
             return None
         graph, result = self._graphs[key]

@@ -121,8 +121,8 @@ class Updater:
             ids_BT, lengths_B = inputs[:-count].view(count, length), inputs[-count:]
             work = partial(self._encoder, ids_BT, lengths_B)
             if not self.graphs.has(key):
-                self.graphs.run(key, work, _nothing)
-            batch_LBTD = self.graphs.run(key, work, _nothing)
+                self.graphs.run(key, work)
+            batch_LBTD = self.graphs.run(key, work)
             batch_LBTD = batch_LBTD.clone() if self.graphs.stream is not None else batch_LBTD
         return [Encoded(batch_LBTD, row, len(ids)) for row, ids in enumerate(interactions)]
 
@@ -142,7 +142,7 @@ class Updater:
             if not self.graphs.has(key):
                 if self.pool is not None:
                     slots_B.fill_(self.pool.nobody)
-                self.graphs.run(key, work, _nothing)
+                self.graphs.run(key, work)
             self.fold.begin(inputs, memories)
             ready = None if self.graphs.stream is None else torch.cuda.Event()
             new = [MemoryVersion(_like(memory.tensor), ready) for memory in memories]
@@ -150,7 +150,7 @@ class Updater:
             slots = self._take_slots(new)
             try:
                 self._point(slots_B, slots)
-                self.fold.take(self.graphs.run(key, work, _nothing), new)
+                self.fold.take(self.graphs.run(key, work), new)
                 if ready is not None:
                     ready.record()
             except BaseException:
@@ -194,7 +194,3 @@ class Updater:
 
 def _like(memory: Tensor) -> Tensor:
     return torch.empty_like(memory, memory_format=torch.contiguous_format)
-
-
-def _nothing() -> None:
-    pass
