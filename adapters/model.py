@@ -114,6 +114,7 @@ class RxtAdapter:
         decodings = []
         for request, row, part in zip(requests, self._engine.add_all(queries), parts, strict=True):
             left = min(request.sampling.max_tokens, self._engine.room(row))
+            self._engine.limit(row, left)
             decodings.append(Decoding(row, left, part))
         return decodings
 

@@ -48,6 +48,10 @@ class Engine(Protocol):
         """Tokens that a row can still take."""
         ...
 
+    def limit(self, row: Any, tokens: int, /) -> None:
+        """No more than so many tokens will be asked of a row: none is computed in vain."""
+        ...
+
     def encode(self, interactions: Sequence[Sequence[int]], /) -> list[Any]:
         """Finished interactions by their ids, encoded."""
         ...

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
 from ..cache import KVCache
 from ..native import NativeDecoder, NativeUnavailable
+from .lookahead import Lookahead, worth_it
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +31,15 @@ class Row:
     pending: int
     """The last token, not yet run through the model."""
     sampler: Sampler
+    end: int
+    """Tokens that the cache may come to hold of it: no more are asked for."""
+    ahead: deque[int] = field(default_factory=deque)
+    """Tokens that were drawn and not yet asked for."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether compiled code draws its tokens without Python."""
+        return self.sampler.greedy and not self.sampler.config.allowed
 
 
 class DecodeBatch:
@@ -41,10 +52,18 @@ class DecodeBatch:
         max_rows: answers that can be under way at once.
         max_len: tokens of one interaction (query and answer) that a row can hold.
         native: by compiled code where that can be (``rxtmodel.native``); else by PyTorch.
+        lookahead: let compiled code go on with the most probable tokens, on a thread of its own,
+            while those of the last step are dealt with. None: where there are two processors.
     """
 
     def __init__(
-        self, model: ReactiveTransformer, max_rows: int, max_len: int, *, native: bool = True
+        self,
+        model: ReactiveTransformer,
+        max_rows: int,
+        max_len: int,
+        *,
+        native: bool = True,
+        lookahead: bool | None = None,
     ) -> None:
         self.model = model
         weight = model.embedding.weight
@@ -72,6 +91,10 @@ class DecodeBatch:
                 self.why_not_native = None
             except NativeUnavailable as exc:
                 self.why_not_native = str(exc)
+        self._lookahead: Lookahead | None = None
+        if self._native is not None and (worth_it() if lookahead is None else lookahead):
+            special = model.config.tokens.special()
+            self._lookahead = Lookahead(self._native, self.cache, special)
 
     @torch.inference_mode()
     def add(self, ids: Sequence[int], memory: MemoryState, sampler: Sampler) -> Row:
@@ -82,6 +105,7 @@ class DecodeBatch:
             raise IndexError(f"all {index} rows are in use")
         if not 1 <= len(ids) <= self.cache.max_len:
             raise IndexError(f"a row holds 1 to {self.cache.max_len} tokens, got {len(ids)}")
+        self._settle()
         self._store(index, memory)
         self.cache.lengths.append(0)
         try:
@@ -90,17 +114,29 @@ class DecodeBatch:
         except BaseException:
             self.cache.lengths.pop()
             raise
-        row = Row(index, ids[-1], sampler)
+        row = Row(index, ids[-1], sampler, self.cache.max_len)
         self.rows.append(row)
         return row
 
-    @torch.inference_mode()
     def step(self, rows: Sequence[Row]) -> list[int]:
         """Draw the next token of each of ``rows``, in their order."""
         if not rows:
             return []
         for row in rows:
             self._check(row)
+        if self._lookahead is not None:
+            if (tokens := self._lookahead.take(rows)) is not None:
+                return tokens
+            self._lookahead.settle()
+        late = [row for row in rows if not row.ahead]
+        if late:
+            self._draw(late)
+            if self._lookahead is not None and len(late) == len(rows):
+                self._lookahead.begin(rows)
+        return [row.ahead.popleft() if row.ahead else row.pending for row in rows]
+
+    @torch.inference_mode()
+    def _draw(self, rows: Sequence[Row]) -> None:
         self._bring_forward(rows)
         greedy = all(row.sampler.greedy for row in rows)
         drawn, logits = self._step([row.pending for row in self.rows[: len(rows)]], greedy)
@@ -108,7 +144,6 @@ class DecodeBatch:
             drawn = [row.sampler.draw(logits[i]) for i, row in enumerate(self.rows[: len(rows)])]
         for row, token in zip(self.rows, drawn, strict=False):
             row.pending = token
-        return [row.pending for row in rows]
 
     def _read(self, index: int, ids: Sequence[int]) -> None:
         """Run a prompt through the model; its keys and values are what stays of it."""
@@ -141,6 +176,7 @@ class DecodeBatch:
     def remove(self, row: Row) -> None:
         """End an answer and free its row. Raises ValueError when it has ended already."""
         self._check(row)
+        self._settle()
         last = self.cache.remove(row.index)
         moved = self.rows.pop()
         if moved is not row:
@@ -152,7 +188,16 @@ class DecodeBatch:
 
     def room(self, row: Row) -> int:
         """Tokens that ``row`` can still take."""
-        return self.cache.max_len - self.cache.lengths[row.index]
+        return self.cache.max_len - self.cache.lengths[row.index] + len(row.ahead)
+
+    def limit(self, row: Row, tokens: int) -> None:
+        """No more than so many tokens will be asked of ``row``: none is computed in vain."""
+        taken = self.cache.lengths[row.index] - len(row.ahead)
+        row.end = min(self.cache.max_len, taken + tokens)
+
+    def _settle(self) -> None:
+        if self._lookahead is not None:
+            self._lookahead.settle()
 
     def _check(self, row: Row) -> None:
         """An ended row's index is another answer's by now."""

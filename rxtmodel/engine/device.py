@@ -36,6 +36,8 @@ class DeviceRow:
     slot: int
     length: int
     """Tokens in its cache when all launched steps are done; the last one is not there yet."""
+    end: int
+    """Tokens that its cache may come to hold: no more are asked for."""
     ahead: deque[tuple[Drawn, int]] = field(default_factory=deque)
     """Steps that were launched, and this row's place in them."""
     ended: bool = False
@@ -93,7 +95,7 @@ class DeviceBatch:
         try:
             for _, memory, _ in queries:
                 slot = self._slot_of(memory)
-                added.append(DeviceRow(self._free.pop(), slot, 0))
+                added.append(DeviceRow(self._free.pop(), slot, 0, self.rows.max_len))
             by_length: dict[int, list[int]] = {}
             for place, (ids, _, _) in enumerate(queries):
                 by_length.setdefault(self._bucket_of(len(ids) - 1), []).append(place)
@@ -116,7 +118,7 @@ class DeviceBatch:
         self._launch([row for row in rows if not row.ahead])
         drawn = [row.ahead.popleft() for row in rows]
         if self.lookahead:
-            self._launch([row for row in rows if not row.ahead and self._room(row) > 0])
+            self._launch([row for row in rows if not row.ahead and row.length < row.end])
         return [step.value(place) for step, place in drawn]
 
     def remove(self, row: DeviceRow) -> None:
@@ -127,7 +129,11 @@ class DeviceBatch:
 
     def room(self, row: DeviceRow) -> int:
         """Tokens that ``row`` can still take."""
-        return self._room(row) + len(row.ahead)
+        return self.rows.max_len - row.length + len(row.ahead)
+
+    def limit(self, row: DeviceRow, tokens: int) -> None:
+        """No more than so many tokens will be asked of ``row``: none is computed in vain."""
+        row.end = min(self.rows.max_len, row.length - len(row.ahead) + tokens)
 
     def warm_up(self, rows: Sequence[int] = (1,), queries: Sequence[int] = (128,)) -> None:
         """Record the graphs for steps of that many rows and for queries of that many tokens, so
@@ -137,9 +143,6 @@ class DeviceBatch:
                 self.launches.step(round_up(count, self.rows.max_rows), [])
             for length in queries:
                 self.launches.read(self._bucket_of(length), [])
-
-    def _room(self, row: DeviceRow) -> int:
-        return self.rows.max_len - row.length
 
     def _end(self, row: DeviceRow) -> None:
         row.ended = True

@@ -29,5 +29,6 @@ class DeviceEngine:
         self.batch = DeviceBatch(model, max_rows, max_len)
         self.updater = Updater(model, self.batch.pool, self.batch.graphs, compiled=compiled)
         self.add_all, self.step = self.batch.add_all, self.batch.step
-        self.remove, self.room = self.batch.remove, self.batch.room
+        self.remove = self.batch.remove
+        self.room, self.limit = self.batch.room, self.batch.limit
         self.encode, self.attend = self.updater.encode, self.updater.attend

@@ -45,7 +45,8 @@ class HostEngine:
                 self._encoder = NativeEncoder(model)
             with suppress(NativeUnavailable):
                 self._write = NativeDeltaWrite(model)
-        self.step, self.remove, self.room = self.batch.step, self.batch.remove, self.batch.room
+        self.step, self.remove = self.batch.step, self.batch.remove
+        self.room, self.limit = self.batch.room, self.batch.limit
 
     def add_all(self, queries: Sequence[tuple[Sequence[int], MemoryVersion, Sampler]]) -> list[Row]:
         """Read queries against memories. When one fails, none is added."""

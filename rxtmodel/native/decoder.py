@@ -122,8 +122,7 @@ class NativeDecoder:
         count, lengths = len(ids), self._cache.lengths
         self._cache.require_room(0, count, 1)
         self._check(ids)
-        threads = max(1, min(torch.get_num_threads(), count // _APIECE))
-        self._forward(ids, range(count), lengths[:count], threads, results=True)
+        self._forward(ids, range(count), lengths[:count], self._threads(count), results=True)
         for row in range(count):
             lengths[row] += 1
         return self._best[:count]
@@ -138,14 +137,35 @@ class NativeDecoder:
         results: bool = False,
     ) -> None:
         count = len(ids)
-        if len(self._scratch) < threads * self._floats:
-            self._scratch = torch.zeros(threads * self._floats)
+        self._reserve(threads)
         numbers = ctypes.c_int32 * count
         self._library.rxt_forward(
             ctypes.byref(self._decoder), numbers(*ids), numbers(*rows), numbers(*positions),
             count, threads, self._floats, self._scratch.data_ptr(),
             self._logits.data_ptr() if results else None, self._best if results else None,
         )  # fmt: skip
+
+    def begin(
+        self, run: int, ids: Sequence[int], positions: Sequence[int], most: int, ends: Sequence[int]
+    ) -> bool:
+        """Have ``RunAhead`` compute steps of the first rows. Nothing else may run meanwhile."""
+        count = len(ids)
+        threads = self._threads(count)
+        self._reserve(threads)
+        numbers = ctypes.c_int32 * count
+        error = self._library.rxt_ahead_begin(
+            run, ctypes.byref(self._decoder), numbers(*ids), numbers(*positions), count, threads,
+            most, (ctypes.c_int32 * len(ends))(*ends), len(ends), self._floats,
+            self._scratch.data_ptr(), self._logits.data_ptr(),
+        )  # fmt: skip
+        return not error
+
+    def _threads(self, count: int) -> int:
+        return max(1, min(torch.get_num_threads(), count // _APIECE))
+
+    def _reserve(self, threads: int) -> None:
+        if len(self._scratch) < threads * self._floats:
+            self._scratch = torch.zeros(threads * self._floats)
 
     def _check(self, ids: Sequence[int]) -> None:
         # In C a wrong number would read whatever stands there.

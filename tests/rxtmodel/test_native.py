@@ -285,7 +285,7 @@ def test_special_tokens_are_drawn_by_the_rows_that_allow_them(form):
             assert beside[SPECIAL_TOKENS.index("[A]")] == -torch.inf
     assert said[0] == said[1]
     assert said[0][0][:2] == [6, 12]
-    alone = DecodeBatch(model, 5, MAX_LEN)
+    alone = DecodeBatch(model, 5, MAX_LEN, lookahead=False)
     row = alone.add([12, 20], state, Sampler(SamplerConfig(), 1))
     assert [alone.step([row])[0] for _ in range(5)] == [step[3] for step in said[0]]
     assert torch.equal(alone._native.logits_BV[0], beside)

@@ -1,0 +1,194 @@
+/* Steps that are computed before they are asked for: a thread goes on with what the last one drew.
+ *
+ * ``taken`` <= ``made`` <= ``taken`` + LEAD. With a lead of one the thread would stop after each
+ * step until whoever takes it has woken up. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "layers.h"
+
+#define LEAD 2
+
+void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
+                 const int32_t *positions, int32_t count, int32_t threads, int64_t scratch_size,
+                 float *scratch, float *logits, int32_t *best);
+
+typedef struct {
+    /* Of a run; what it does not share with its thread is written while there is none. */
+    const decoder *d;
+    float *scratch, *logits;
+    int64_t scratch_size;
+    int32_t count, threads, most;
+    int32_t *tokens, *rows, *positions; /* [count], of the next step */
+    int32_t *drawn;                     /* [most][count] */
+    int32_t *ends;                      /* after one of these tokens there is no next step */
+    int32_t num_ends;
+    /* Under the lock */
+    int32_t made, taken;
+    int busy, over, quit;
+    /* Of the thread */
+    pid_t process; /* the one it lives in; a fork does not take it along */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake, done;
+} ahead;
+
+static int may_go_on(const ahead *a)
+{
+    return !a->over && a->made < a->most && a->made < a->taken + LEAD;
+}
+
+static int is_end(const ahead *a, int32_t token)
+{
+    for (int i = 0; i < a->num_ends; i++)
+        if (a->ends[i] == token) return 1;
+    return 0;
+}
+
+static void *run_ahead(void *given)
+{
+    ahead *a = given;
+    pthread_mutex_lock(&a->lock);
+    while (!a->quit) {
+        if (!may_go_on(a)) {
+            pthread_cond_wait(&a->wake, &a->lock);
+            continue;
+        }
+        a->busy = 1;
+        int32_t *best = a->drawn + (size_t)a->made * a->count;
+        pthread_mutex_unlock(&a->lock);
+        rxt_forward(a->d, a->tokens, a->rows, a->positions, a->count, a->threads, a->scratch_size,
+                    a->scratch, a->logits, best);
+        int ends = 0;
+        for (int i = 0; i < a->count; i++) {
+            a->tokens[i] = best[i];
+            a->positions[i]++;
+            ends |= is_end(a, best[i]);
+        }
+        pthread_mutex_lock(&a->lock);
+        a->busy = 0;
+        a->made++;
+        a->over |= ends;
+        pthread_cond_broadcast(&a->done);
+    }
+    pthread_mutex_unlock(&a->lock);
+    return NULL;
+}
+
+/* At first, and in a forked child: there is no thread. A parent's one is gone, perhaps with the
+ * lock, and with it the step that it was at. */
+static void renew(ahead *a)
+{
+    if (a->process == getpid()) return;
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_cond_init(&a->wake, NULL);
+    pthread_cond_init(&a->done, NULL);
+    a->busy = 0;
+    a->over = 1;
+    a->process = 0;
+}
+
+/* Signals are for the threads that know what to do with them. */
+static int start_thread(ahead *a)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int error = pthread_create(&a->thread, NULL, run_ahead, a);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!error) a->process = getpid();
+    return error;
+}
+
+static int32_t *copied(int32_t *old, const int32_t *from, int32_t count)
+{
+    int32_t *to = realloc(old, (size_t)(count ? count : 1) * sizeof *to);
+    if (to && from) memcpy(to, from, (size_t)count * sizeof *to);
+    return to;
+}
+
+ahead *rxt_ahead_new(void)
+{
+    return calloc(1, sizeof(ahead));
+}
+
+/* Begins no further step, and waits for the one under way. What was made can be taken. */
+void rxt_ahead_halt(ahead *a)
+{
+    renew(a);
+    if (!a->process) return;
+    pthread_mutex_lock(&a->lock);
+    a->over = 1;
+    while (a->busy) pthread_cond_wait(&a->done, &a->lock);
+    pthread_mutex_unlock(&a->lock);
+}
+
+/* Begins a run of at most ``most`` steps of the first ``count`` rows. None may be under way.
+ * Returns 0, or what failed. */
+int32_t rxt_ahead_begin(ahead *a, const decoder *d, const int32_t *tokens,
+                        const int32_t *positions, int32_t count, int32_t threads, int32_t most,
+                        const int32_t *ends, int32_t num_ends, int64_t scratch_size,
+                        float *scratch, float *logits)
+{
+    rxt_ahead_halt(a);
+    a->tokens = copied(a->tokens, tokens, count);
+    a->positions = copied(a->positions, positions, count);
+    a->rows = copied(a->rows, NULL, count);
+    a->drawn = copied(a->drawn, NULL, count * most);
+    a->ends = copied(a->ends, ends, num_ends);
+    if (!a->tokens || !a->positions || !a->rows || !a->drawn || !a->ends) return ENOMEM;
+    for (int i = 0; i < count; i++) a->rows[i] = i;
+    a->d = d;
+    a->count = count;
+    a->threads = threads;
+    a->most = most;
+    a->num_ends = num_ends;
+    a->scratch_size = scratch_size;
+    a->scratch = scratch;
+    a->logits = logits;
+    const int error = a->process ? 0 : start_thread(a);
+    if (error) return error;
+    pthread_mutex_lock(&a->lock);
+    a->made = a->taken = a->over = 0;
+    pthread_mutex_unlock(&a->lock);
+    pthread_cond_signal(&a->wake);
+    return 0;
+}
+
+/* Waits for the next step; ``best`` [count] gets what was drawn. 0: there is none in this run. */
+int32_t rxt_ahead_take(ahead *a, int32_t *best)
+{
+    renew(a);
+    if (a->process) pthread_mutex_lock(&a->lock);
+    while (a->taken == a->made && (a->busy || may_go_on(a)))
+        pthread_cond_wait(&a->done, &a->lock);
+    const int there = a->taken < a->made;
+    if (there) memcpy(best, a->drawn + (size_t)a->taken++ * a->count, a->count * sizeof *best);
+    const int wake = !a->busy && may_go_on(a);
+    if (a->process) pthread_mutex_unlock(&a->lock);
+    if (wake) pthread_cond_signal(&a->wake);
+    return there;
+}
+
+/* Ends the thread. */
+void rxt_ahead_free(ahead *a)
+{
+    renew(a);
+    if (a->process) {
+        pthread_mutex_lock(&a->lock);
+        a->quit = a->over = 1;
+        pthread_mutex_unlock(&a->lock);
+        pthread_cond_signal(&a->wake);
+        pthread_join(a->thread, NULL);
+    }
+    free(a->tokens);
+    free(a->rows);
+    free(a->positions);
+    free(a->drawn);
+    free(a->ends);
+    free(a);
+}
