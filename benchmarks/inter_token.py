@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rxstream import Runtime
@@ -11,6 +11,8 @@ from rxstream.events import Token
 from rxstream.model import Sampling
 from rxstream.stores.memory import MemoryStore
 from rxstream.stores.wrapper import StoreWrapper
+
+from .loop import endless
 
 if TYPE_CHECKING:
     from rxstream.snapshot import Snapshot
@@ -60,7 +62,7 @@ def compare(model: Any, rounds: int, stores: dict[str, float]) -> dict[str, Gaps
 
     Rounds take turns, in an order that alternates, so that what else the machine does is shared.
     """
-    found = {name: Gaps() for name in stores}
+    model, found = endless(model), {name: Gaps() for name in stores}
     for number in range(-1, rounds):
         for name in sorted(stores, reverse=number % 2 == 1):
             once = Gaps() if number < 0 else found[name]  # the first round warms up
@@ -75,7 +77,7 @@ def converse(model: Any, seconds: float, found: Gaps) -> None:
     """
     store = SlowStore(seconds)
     tokens: list[list[int]] = []
-    with Runtime(Endless(model), store) as runtime:
+    with Runtime(model, store) as runtime:
         long, short = (runtime.memory(name).conversation() for name in ("long", "short"))
         for _ in range(ANSWERS):
             timed = long.ask(QUERY, sampling=Sampling(max_tokens=LONG))
@@ -90,19 +92,3 @@ def converse(model: Any, seconds: float, found: Gaps) -> None:
         for before, after in zip(at, at[1:], strict=False):
             found.seconds.append((after - before) / 1e9)
             found.during += any(began < after and before < end for began, end in store.commits)
-
-
-class Endless:
-    """A model whose answers end at their greatest length only."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def step(self, decodings: Any) -> list[Any]:
-        return [
-            replace(draft, finish=None) if draft.finish == "eos" and d.left else draft
-            for d, draft in zip(decodings, self._model.step(decodings), strict=True)
-        ]

@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
-import threading
-import time
+import copy
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from adapters.model import RxtAdapter
 from rxstream.model import CompletedInteraction, DecodeRequest
+from rxtmodel.layout import arrange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adapters.model import Decoding, RxtAdapter
-    from rxstream.model import Sampling, TokenDraft
+    from rxstream.model import Sampling
 
 
-class Watched:
-    """A model that notes which thread calls it, so that this thread's CPU time can be read."""
+def endless(adapter: RxtAdapter) -> RxtAdapter:
+    """The model, except that no answer ends before ``max_tokens``.
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._clock: int | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def start(self, requests: Sequence[DecodeRequest[Any]]) -> list[Any]:
-        """As the model."""
-        if self._clock is None:
-            self._clock = time.pthread_getcpuclockid(threading.get_ident())
-        return self._model.start(requests)
-
-    def thread_seconds(self) -> float:
-        """CPU seconds of the thread that calls the model, once it has; else 0."""
-        return 0.0 if self._clock is None else time.clock_gettime(self._clock)
-
-
-class Endless:
-    """The model, except that answers go on past their end until ``max_tokens``.
-
-    The work for a token is the same, and all answers have the same length.
+    The work for a token is the same. The end is never drawn because its logit is 0: as an input,
+    of the encoder alone, it is a row of zeros.
     """
-
-    def __init__(self, adapter: RxtAdapter) -> None:
-        self._adapter = adapter
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._adapter, name)
-
-    def step(self, decodings: Sequence[Decoding]) -> list[TokenDraft]:
-        """One token for each decoding; an end token becomes a space."""
-        drafts = self._adapter.step(decodings)
-        for i, (decoding, draft) in enumerate(zip(decodings, drafts, strict=True)):
-            if draft.finish == "eos":
-                finish = "length" if decoding.left <= 0 else None
-                drafts[i] = dataclasses.replace(draft, text=draft.text or " ", finish=finish)
-        return drafts
+    model = copy.deepcopy(adapter.model)
+    with torch.no_grad():
+        model.embedding.weight[model.config.tokens.eos] = 0
+    return RxtAdapter(arrange(model), adapter.tokenizer, max_batch=adapter.max_batch)
 
 
 def answers(model: Any, memories: Sequence[Any], query: str, sampling: Sampling) -> list[Any]:

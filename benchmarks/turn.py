@@ -19,7 +19,7 @@ from rxtmodel.engine import MemoryVersion
 from rxtmodel.template import interaction_ids, query_ids
 
 from .floor import products_of
-from .loop import Endless
+from .loop import endless
 from .measure import Samples, Settings, cycle, interleave, middle
 from .report import Check, Report, Table
 from .stateless import Stateless, decoder_weights
@@ -84,7 +84,7 @@ def live(adapter: RxtAdapter, turns: tuple[int, ...]) -> dict[int, torch.Tensor]
 def run(settings: Settings) -> Report:
     """Measure; see the module."""
     turns = (1, 2, 4) if settings.quick else TURNS
-    adapter, line = settings.adapter, Line.of(settings.adapter)
+    adapter, line = endless(settings.adapter), Line.of(settings.adapter)
     history = {turn: (turn - 1) * line.tokens for turn in turns}
     stateless = Stateless(adapter.model.config, history[turns[-1]] + line.tokens + 1)
     now = settings.now
@@ -101,7 +101,7 @@ def run(settings: Settings) -> Report:
 def _reactive(
     adapter: RxtAdapter, memory: torch.Tensor, line: Line, now: Callable[[], float]
 ) -> Callable[[], Phases]:
-    model, sampling = Endless(adapter), Sampling(max_tokens=ANSWER_TOKENS)
+    sampling = Sampling(max_tokens=ANSWER_TOKENS)
 
     def once() -> Phases:
         fresh = MemoryVersion(
@@ -109,14 +109,14 @@ def _reactive(
         )  # a new version: what is projected once for each is part of the turn
         began = now()
         request = DecodeRequest(query=line.query, memory=fresh, sampling=sampling)
-        decodings = model.start([request])
-        model.step(decodings)
+        decodings = adapter.start([request])
+        adapter.step(decodings)
         first = now()
         for _ in range(ANSWER_TOKENS - 1):
-            model.step(decodings)
+            adapter.step(decodings)
         last = now()
-        model.finish(decodings[0])
-        model.attend([fresh], model.encode([line.completed]))
+        adapter.finish(decodings[0])
+        adapter.attend([fresh], adapter.encode([line.completed]))
         return _phases(began, first, last, now())
 
     # What ran before has emptied the CPU's caches to a varying degree: the first time counts least.

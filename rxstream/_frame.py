@@ -31,7 +31,7 @@ class Frame:
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._after: list[Callable[[], object]] = []
-        self._dirty: list[EventLog[Any]] = []
+        self._dirty: dict[EventLog[Any], None] = {}
         self._urgent = False
         self._ends: list[tuple[EventLog[Any], Exception | None]] = []
         self._settle: list[Callable[[], object]] = []
@@ -42,17 +42,18 @@ class Frame:
     def __exit__(self, *_: object) -> None:
         after, dirty, ends, settle = self._after, self._dirty, self._ends, self._settle
         urgent = self._urgent
-        self._dirty, self._urgent = [], False
+        self._dirty, self._urgent = {}, False
         if after or ends or settle:
             self._after, self._ends, self._settle = [], [], []
         self._lock.release()
         for action in after:
             action()
         try:
-            for log in dirty:
-                log.flush(urgent)
-            for ended, error in ends:
-                ended.close(error)
+            if not ends:
+                for log in dirty:
+                    log.flush(urgent)
+            else:
+                self._flush_and_end(dirty, dict(ends), urgent)
         except BaseException:
             # A subscriber asks the program to end; all others still get what is theirs.
             for ended, error in ends:
@@ -62,6 +63,21 @@ class Frame:
         finally:
             for action in settle:
                 action()
+
+    def _flush_and_end(
+        self,
+        dirty: dict[EventLog[Any], None],
+        ends: dict[EventLog[Any], Exception | None],
+        urgent: bool,
+    ) -> None:
+        """A reader is woken once for the last event and the end: to wake it is what takes time."""
+        for log in dirty:
+            if log in ends:
+                log.close(ends[log])
+            else:
+                log.flush(urgent)
+        for log, error in ends.items():
+            log.close(error)
 
     def after(self, action: Callable[[], object]) -> None:
         """Do it once the lock is released, before events are delivered."""
@@ -81,18 +97,18 @@ class Frame:
         channel = turn.channel
         dirty = self._dirty
         turn.log.push(event)
-        dirty.append(turn.log)
+        dirty[turn.log] = None
         if channel.log is not None:
             channel.log.push(event)
-            dirty.append(channel.log)
+            dirty[channel.log] = None
         if self.log is not None:
             self.log.push(event)
-            dirty.append(self.log)
+            dirty[self.log] = None
 
     def push(self, log: EventLog[Any], item: object) -> None:
         """Append to one of the memory's own streams."""
         log.push(item)
-        self._dirty.append(log)
+        self._dirty[log] = None
         self._urgent = True
 
     def next_seq(self) -> int:

@@ -159,12 +159,22 @@ class Persister:
         """
         if self._saving or self._timer is not None or self._rest is not None:
             return
-        rest = self._engine.lanes.rest
-        if rest and not self._waiting:
-            with suppress(ClosedError):
-                self._rest = self._engine.lanes.clock.submit_later(rest, self._rested)
+        if self._engine.lanes.rest and not self._waiting:
+            # Last: readers learn of the new version before the clock is woken.
+            self._machine.settle(self._begin_rest)
+        else:
+            self._begin()
+
+    def _begin_rest(self) -> None:
+        with self._machine:
+            if self._saving or self._timer is not None or self._rest is not None:
                 return
-        self._begin()
+            if not self._waiting:
+                with suppress(ClosedError):
+                    rest, clock = self._engine.lanes.rest, self._engine.lanes.clock
+                    self._rest = clock.submit_later(rest, self._rested)
+                    return
+            self.save_if_newer()
 
     def _rested(self) -> None:
         with self._machine:

@@ -13,7 +13,7 @@ from adapters.model import load_model
 from adapters.tokenizer import Tokenizer
 from benchmarks.__main__ import CASES, main
 from benchmarks.floor import products_of
-from benchmarks.loop import Endless, answer
+from benchmarks.loop import answer, endless
 from benchmarks.measure import interleave
 from benchmarks.report import Check, Report, Table
 from benchmarks.stateless import Stateless, decoder_weights
@@ -102,7 +102,7 @@ def test_the_stateless_model_is_of_the_same_size() -> None:
 
 
 def test_endless_answers_have_the_same_length(tiny: Path) -> None:
-    model = Endless(load_model(str(tiny)))
+    model = endless(load_model(str(tiny)))
     memory = model.initial_memory()
     for query in TEXTS:
         memory, count = answer(model, memory, query, Sampling(max_tokens=9))
