@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ConfigError
@@ -136,6 +137,10 @@ class TokenIds:
 
     def special(self) -> tuple[int, ...]:
         """Every id that is not text."""
+        return self._special
+
+    @cached_property
+    def _special(self) -> tuple[int, ...]:
         return tuple(sorted({token for token in self.to_dict().values() if token is not None}))
 
     def not_drawn(self) -> list[int]:

@@ -29,6 +29,10 @@ class NativeEncoder:
 
     Weights are copied in an order of their own, and must not change after. Not for two threads at
     once. Raises NativeUnavailable, as ``NativeDecoder``.
+
+    What it works in stays: fresh memory costs more than the first layer. And PyTorch lets other
+    threads run Python while it makes a tensor: readers of the answer, which has just come, would
+    be done with it before the encoder begins.
     """
 
     def __init__(self, model: ReactiveTransformer) -> None:
@@ -48,6 +52,8 @@ class NativeEncoder:
             self._keep, stack, self._layers, embedding.weight, None if stack.nope else table,
             self._longest,
         )  # fmt: skip
+        self._scratch = torch.empty(0)
+        self._out = torch.empty(0)
 
     def encode(self, ids: Sequence[int]) -> Tensor:
         """Every layer's output, [L, 1, T, D]. IndexError for ids of no token, or too many."""
@@ -57,12 +63,16 @@ class NativeEncoder:
         if min(ids) < 0 or max(ids) >= self._vocab_size:
             raise IndexError(f"ids must be those of {self._vocab_size} tokens, got {list(ids)}")
         stack = ctypes.byref(self._stack)
-        scratch = torch.zeros(self._library.rxt_encode_scratch(stack, count))
-        out_LTD = torch.empty(len(self._layers), count, self._stack.dim)
+        floats = self._library.rxt_encode_scratch(stack, count)
+        if len(self._scratch) < floats:
+            self._scratch = torch.zeros(floats)
+            self._out = torch.zeros(len(self._layers) * count * self._stack.dim)
         self._library.rxt_encode(
-            stack, (ctypes.c_int32 * count)(*ids), count, scratch.data_ptr(), out_LTD.data_ptr()
-        )
-        return out_LTD[:, None]
+            stack, (ctypes.c_int32 * count)(*ids), count,
+            self._scratch.data_ptr(), self._out.data_ptr(),
+        )  # fmt: skip
+        numbers = len(self._layers) * count * self._stack.dim
+        return self._out[:numbers].view(len(self._layers), 1, count, self._stack.dim).clone()
 
 
 class NativeDeltaWrite:
@@ -93,6 +103,7 @@ class NativeDeltaWrite:
             width=heads * slots,
             eps=epsilon(config.norm_eps),
         )
+        self._scratch = torch.empty(0)
 
     def fold(self, memory_LSD: Tensor, encoded_LTD: Tensor) -> Tensor:
         """The next value, [L, S, D] float32; the given one stays as it is."""
@@ -100,9 +111,11 @@ class NativeDeltaWrite:
         memory_LSD, encoded_LTD = memory_LSD.contiguous(), encoded_LTD.contiguous()
         out_LSD = torch.empty_like(memory_LSD)
         write = ctypes.byref(self._write)
-        scratch = torch.zeros(self._library.rxt_fold_scratch(write, count))
+        floats = self._library.rxt_fold_scratch(write, count)
+        if len(self._scratch) < floats:
+            self._scratch = torch.zeros(floats)
         self._library.rxt_fold(
-            write, memory_LSD.data_ptr(), encoded_LTD.data_ptr(), count, scratch.data_ptr(),
+            write, memory_LSD.data_ptr(), encoded_LTD.data_ptr(), count, self._scratch.data_ptr(),
             out_LSD.data_ptr(),
         )  # fmt: skip
         return out_LSD
