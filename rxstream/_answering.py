@@ -99,42 +99,67 @@ class Answering(Frame):
 
     def advance(self, turn: Turn, draft: TokenDraft) -> bool:
         """One more token. False when the decoding is of no further use."""
+        if draft.finish is None and turn.index + 1 < turn.sampling.max_tokens:
+            return self._go_on(turn, draft)
         with self:
             if turn.phase is not Phase.STARTED:
                 return False
-            index, finish = turn.index, draft.finish
+            finish = draft.finish
             if finish is None or draft.text or finish != "eos":
-                self.seq = seq = self.seq + 1
-                token = Token(
-                    conversation=turn.channel.name,
-                    interaction=turn.id,
-                    seq=seq,
-                    at=self.engine.time_ns(),
-                    index=index,
-                    id=draft.id,
-                    text=draft.text,
-                    channel=draft.channel,
-                )
-                turn.index = index + 1
-                if draft.channel == "answer":
-                    turn.texts.append(draft.text)
-                    if finish != "eos":
-                        turn.ids.append(draft.id)
-                else:
-                    texts, ids = turn.other.setdefault(draft.channel, ([], []))
-                    texts.append(draft.text)
-                    if finish != "eos":
-                        ids.append(draft.id)
-                self.emit(turn, token, urgent=index == 0)
-                if turn.timed:
-                    turn.last_token_at = self.engine.now()
-                    self._arm(turn)
-            if finish is None:
-                if turn.index < turn.sampling.max_tokens:
-                    return True
-                finish = "length"  # a model that overruns would overrun the log as well
-            self._answered(turn, finish)
+                urgent = not turn.index
+                self.emit(turn, self._token(turn, draft), urgent=urgent)
+            # A model that overruns would overrun the log as well.
+            self._answered(turn, finish or "length")
             return False
+
+    def _go_on(self, turn: Turn, draft: TokenDraft) -> bool:
+        """A token after which another one comes: what happens most, so without the calls of a
+        transition, of which it needs nothing but the lock and the events."""
+        log, of_conversation, of_memory = turn.log, turn.channel.log, self.log
+        with self._lock:
+            if turn.phase is not Phase.STARTED:
+                return False
+            token = self._token(turn, draft)
+            log.push(token)
+            if of_conversation is not None:
+                of_conversation.push(token)
+            if of_memory is not None:
+                of_memory.push(token)
+            if turn.timed:
+                turn.last_token_at = self.engine.now()
+                self._arm(turn)
+        urgent = not token.index
+        log.flush(urgent)
+        if of_conversation is not None:
+            of_conversation.flush(urgent)
+        if of_memory is not None:
+            of_memory.flush(urgent)
+        return True
+
+    def _token(self, turn: Turn, draft: TokenDraft) -> Token:
+        """The event of a token, which is part of the answer from now on. Lock held."""
+        self.seq = seq = self.seq + 1
+        index, text, channel, last = turn.index, draft.text, draft.channel, draft.finish == "eos"
+        turn.index = index + 1
+        if channel == "answer":
+            turn.texts.append(text)
+            if not last:
+                turn.ids.append(draft.id)
+        else:
+            texts, ids = turn.other.setdefault(channel, ([], []))
+            texts.append(text)
+            if not last:
+                ids.append(draft.id)
+        return Token(
+            conversation=turn.channel.name,
+            interaction=turn.id,
+            seq=seq,
+            at=self.engine.time_ns(),
+            index=index,
+            id=draft.id,
+            text=text,
+            channel=channel,
+        )
 
     def fail(self, turn: Turn, error: Exception, stage: str) -> None:
         """Decoding failed. Does nothing when it is over already."""

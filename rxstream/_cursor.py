@@ -77,9 +77,9 @@ class Cursor(Generic[E]):
         head = log.head
         if n < head:
             if head - n <= self.limit:
-                number, event = log.ring[n % log.size]
+                event = log.ring[n % log.size]
                 # Between reading head and the ring, writers may have gone around once.
-                if number == n:
+                if log.head - n < log.size:
                     self.pos = n + 1
                     if log.stalled:
                         log.release()
@@ -200,10 +200,11 @@ def _deliver(cursor: InlineCursor[Any], log: Readership[Any]) -> None:
     while (handlers := cursor._handlers) is not None:
         # The first branch is the first branch of ``take``, without the call.
         n, head = cursor.pos, log.head
-        kept = n < head and head - n <= limit and not cursor.closed
-        if kept and (slot := ring[n % size])[0] == n:
+        item: Any = EMPTY
+        if n < head and head - n <= limit and not cursor.closed:
+            item = ring[n % size]
+        if item is not EMPTY and log.head - n < size:
             cursor.pos = n + 1
-            item = slot[1]
             if log.stalled:
                 log.release()
         elif (item := cursor.take()) is EMPTY:

@@ -177,18 +177,16 @@ class Engine:
         self.iterations += 1
         if self._admitted:
             self._collect()
-        runnable = self._runnable()
+        runnable = self._runnable() if self._running else None
         if runnable:
             self._step(runnable)
         # Whatever else there is to do, subscribers get their tokens first.
-        if self._has_more():
+        if (self._waiting and len(self._running) < self.model.max_batch) or (
+            self._shared_lane and self._updates
+        ):
             self.lanes.then(self._carry_out)
         elif self._can_step():
             self.kick()
-
-    def _has_more(self) -> bool:
-        free = self.model.max_batch - len(self._running)
-        return bool((self._waiting and free > 0) or (self._shared_lane and self._updates))
 
     def _collect(self) -> None:
         self._waiting = [turn for turn in self._waiting if turn.phase is Phase.QUEUED]
@@ -207,7 +205,9 @@ class Engine:
             if turn.phase is not Phase.STARTED:
                 self._release(turn)
                 continue
-            full = _full_log(turn)
+            # Hardly any reader holds a model up: those that do are asked how far they are.
+            gated = turn.log.gates or turn.channel.log is not None or turn.machine.log is not None
+            full = _full_log(turn) if gated else None
             if full is None:
                 turn.parked = False
                 runnable.append(turn)

@@ -61,9 +61,11 @@ class Readership(Generic[E]):
             raise ValueError(f"spare must be >= 0, not {spare}")
         self.capacity = capacity
         self.spare = spare
-        self.size = capacity + spare
-        self.ring: list[tuple[int, E]] = []
-        """Event n with its number at n % size, so that a reader sees when it was overtaken."""
+        self.size = capacity + spare + 1
+        self.ring: list[E] = []
+        """Event n at n % size. It stays there until event n + size is pushed, so it was the right
+        one if ``head`` is less than that after it was read. Events stand there by themselves, as
+        each further object would cost the garbage collector as much as the event."""
         self.head = 0
         """The number of events so far, which is the number of the next one."""
         self.closed = False

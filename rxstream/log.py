@@ -37,7 +37,7 @@ __all__ = [
     "Overflow",
 ]
 
-CROWD = 16
+CROWD = 64
 """So many events wake a reader that rests."""
 
 
@@ -75,9 +75,9 @@ class EventLog(Readership[E]):
                 return False
             head = self.head
             if head < self.size:
-                self.ring.append((head, event))
+                self.ring.append(event)
             else:
-                self.ring[head % self.size] = (head, event)
+                self.ring[head % self.size] = event
             self.head = head + 1
         return True
 
@@ -110,8 +110,11 @@ class EventLog(Readership[E]):
             raise failure
 
     def _is_crowded(self) -> bool:
-        oldest = self.head - min(CROWD, self.capacity)
-        return any(cursor.pos <= oldest for cursor in tuple(self._resting))
+        oldest = self.head - (CROWD if CROWD < self.capacity else self.capacity)
+        for cursor in tuple(self._resting):  # asked for every token
+            if cursor.pos <= oldest:
+                return True
+        return False
 
     def _rouse(self) -> None:
         with self.lock:

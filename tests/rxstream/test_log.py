@@ -70,8 +70,8 @@ class TestPlaces:
         seen = weakref.ref(first)
         log.append(first)
         del first
-        log.extend(Thing() for _ in range(4))
-        assert seen() is None and len(log.ring) == 4
+        log.extend(Thing() for _ in range(5))  # the place after the capacity is written to first
+        assert seen() is None and len(log.ring) == 5
 
 
 class TestTheEnd:
