@@ -59,9 +59,9 @@ SPECIFIED = (
         "a step that was fenced off still tells its token",
         "_answering.py",
         "            if turn.phase is not Phase.STARTED:\n"
-        "                return False\n            index, finish",
+        "                return False\n            token = ",
         "            if turn.answer is not None:\n"
-        "                return False\n            index, finish",
+        "                return False\n            token = ",
         f"{WINDOWS}in_every_window[bookkeeping-cancel-one lane]",
         f"{WINDOWS}in_every_window[step-dispose-memory lane]",
     ),
@@ -77,9 +77,9 @@ SPECIFIED = (
         "stop and the end of the answer update twice",
         "_answering.py",
         "            if turn.phase is not Phase.STARTED:\n"
-        "                return False\n            index, finish",
+        "                return False\n            finish = ",
         "            if turn.phase is not Phase.STARTED and draft.finish is None:\n"
-        "                return False\n            index, finish",
+        "                return False\n            finish = ",
         f"{WINDOWS}the_last_step_has_returned_when_somebody_else_ends_it[stop]",
     ),
     _mutant(
