@@ -11,6 +11,8 @@ CREATED := $(VENV)/.created
 BASE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 ARGS ?=
+# Two processes, of which each takes whole files: servers and models are set up once in each.
+WORKERS ?= --numprocesses 2 --dist loadfile
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
@@ -38,7 +40,7 @@ chat: $(BASE)
 	@$(BIN)/rxt chat $(ARGS)
 
 test: $(DEV)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 lint: $(DEV)
 	@$(BIN)/ruff check .

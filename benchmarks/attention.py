@@ -41,6 +41,8 @@ TARGETS = {
 }
 """Speed over GQA at each of the lengths, heads of 16 channels, forward."""
 REPEATS = 3
+LEAST_SECONDS = 0.03
+"""Of a run."""
 
 
 def run(settings: Settings) -> Report:
@@ -138,19 +140,28 @@ def _dtype(device: str) -> torch.dtype:
 
 
 def _seconds(work: Callable[[], object], device: str) -> float:
-    """The median of some runs after one that does not count."""
+    """The median of some runs after two that do not count: one prepares, one says how long it is.
+
+    A run is as many times the work as fill some milliseconds, one right after the other: so the
+    GPU never waits for its host to launch the next kernel, and it is its time that is measured.
+    """
     work()
-    times = []
-    for _ in range(REPEATS):
-        if device == "cpu":
-            began = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - began)
-            continue
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
+    count = 1
+    if device == "cuda":
+        torch.cuda.synchronize()
+        count = max(1, min(50, round(LEAST_SECONDS / _run_of(work, 1, device))))
+    return statistics.median(_run_of(work, count, device) for _ in range(REPEATS)) / count
+
+
+def _run_of(work: Callable[[], object], count: int, device: str) -> float:
+    if device == "cpu":
+        began = time.perf_counter()
         work()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
-    return statistics.median(times)
+        return time.perf_counter() - began
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(count):
+        work()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3

@@ -57,7 +57,7 @@ SPECIFIED = (
     ),
     _mutant(
         "a step that was fenced off still tells its token",
-        "_answering.py",
+        "_generating.py",
         "            if turn.phase is not Phase.STARTED:\n"
         "                return False\n            token = ",
         "            if turn.answer is not None:\n"
@@ -75,7 +75,7 @@ SPECIFIED = (
     ),
     _mutant(
         "stop and the end of the answer update twice",
-        "_answering.py",
+        "_generating.py",
         "            if turn.phase is not Phase.STARTED:\n"
         "                return False\n            finish = ",
         "            if turn.phase is not Phase.STARTED and draft.finish is None:\n"
