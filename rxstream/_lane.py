@@ -186,7 +186,8 @@ class Lane:
             entry = (time.monotonic() + max(0.0, seconds), next(state.order), timer)
             heapq.heappush(state.timers, entry)
             if state.idle:
-                state.wake.notify()
+                if state.timers[0] is entry:  # else the thread wakes before it is due
+                    state.wake.notify()
             elif self._thread is None:
                 self._start()
         return timer

@@ -116,7 +116,8 @@ class Memorizer:
     def enqueue(self, turn: Turn) -> None:
         """The answer is complete: append it to the log, and compute the update in its turn."""
         turn.value = _UNSET
-        self.machine.after(partial(self.engine.on_io, partial(self._append, turn, True)))
+        # Last: the thread that appends would take the interpreter from the one that wakes readers.
+        self.machine.settle(partial(self.engine.on_io, partial(self._append, turn, True)))
         if self.updating is None:
             self._start(turn)
         else:
