@@ -153,11 +153,13 @@ def _through(
 
     async def talk() -> int:
         tokens = 0
-        for _ in range(turns):
+        for turn in range(turns):
+            # The model is the next block's only when the last update is over.
+            until = last if turn < turns - 1 else "memory_updated"
             async with chat.ask(next(said), sampling=sampling).iter() as events:
                 async for event in events:
                     tokens += event.kind == "token"
-                    if event.kind == last:
+                    if event.kind == until:
                         break
         await memory.flush()
         return tokens

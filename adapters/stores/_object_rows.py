@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from rxstream.stores.buffered import Buffered
 
+    from ._known_documents import Known
+
 _LENGTH = struct.Struct("<I")
 _OBJECT = re.compile(r"o/([\w-]+)/[vl]/\d{16}(?:\.[0-9a-f]{12})?", re.ASCII)
 _FIRST_READ = 4096
@@ -58,8 +60,8 @@ class Objects(Protocol):
     def create(self, name: str, data: bytes) -> bool:
         """Put an object unless the name is taken."""
 
-    def swap(self, name: str, tag: str | None, data: bytes) -> bool:
-        """Replace an object if it has this tag (None: does not exist)."""
+    def swap(self, name: str, tag: str | None, data: bytes) -> str | None:
+        """Replace an object if it has this tag (None: does not exist); its new tag, else None."""
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove objects that may be there."""
@@ -134,14 +136,18 @@ def document_name(key: str) -> str:
 
 
 class ObjectMemory:
-    """The reading half of ``Rows``."""
+    """The reading half of ``Rows``; of the document that is there, or of one that is ``known``."""
 
-    def __init__(self, objects: Objects, key: str, now: float) -> None:
+    def __init__(self, objects: Objects, key: str, now: float, known: Known | None = None) -> None:
         self.now = now
         self._objects, self._key = objects, key
-        found = objects.get(document_name(key))
-        self.tag = None if found is None else found[1]
-        self.document = Document() if found is None else Document.unpack(key, found[0])
+        self.tag: str | None
+        if known is not None:
+            self.document, self.tag = known.document, known.tag
+        else:
+            found = objects.get(document_name(key))
+            self.tag = None if found is None else found[1]
+            self.document = Document() if found is None else Document.unpack(key, found[0])
         self._read: tuple[int, bytes] | None = None
         """A version, and how its object begins, with all of its info."""
 
@@ -204,8 +210,9 @@ class ObjectMemory:
         """What an object that counts is really called."""
         return usual + self.document.unusual.get(usual, "")
 
-    def apply(self, changes: Buffered) -> bool:
-        """Store a transaction; False, and nothing is stored, when somebody was quicker."""
+    def apply(self, changes: Buffered) -> tuple[Document, str] | None:
+        """Store a transaction; returns the document and its tag. None, and nothing is stored, when
+        somebody was quicker."""
         put: list[str] = []
         unusual = dict(self.document.unusual)
         gone = [self._version(version) for version in changes.removed]
@@ -228,11 +235,12 @@ class ObjectMemory:
             versions=tuple(sorted(numbers)),
             unusual=unusual,
         )
-        if not self._objects.swap(document_name(self._key), self.tag, document.pack(self._key)):
+        packed = document.pack(self._key)
+        if (tag := self._objects.swap(document_name(self._key), self.tag, packed)) is None:
             self._tidy(put)
-            return False
+            return None
         self._tidy(gone)
-        return True
+        return document, tag
 
     def _tidy(self, names: Sequence[str]) -> None:
         """Remove what is out of use. What was decided by then stays so, also when that fails."""

@@ -70,26 +70,25 @@ class BucketObjects:
 
     def create(self, name: str, data: bytes) -> bool:
         with self._translated():
-            try:
-                obstore.put(self._bucket, name, data, mode="create", use_multipart=False)
-            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
-                return False
-            return True
+            return self._put(name, data, "create") is not None
 
-    def swap(self, name: str, tag: str | None, data: bytes) -> bool:
-        if tag is None:
-            with self._translated(in_doubt=True):
-                return self.create(name, data)
+    def swap(self, name: str, tag: str | None, data: bytes) -> str | None:
         with self._translated(in_doubt=True):
-            try:
-                obstore.put(self._bucket, name, data, mode={"e_tag": tag}, use_multipart=False)
-            except (exceptions.PreconditionError, exceptions.AlreadyExistsError):
-                # The second is S3's "409 conflicting operation": another one came at that moment.
-                return False
-            except FileNotFoundError as exc:
-                self._check_bucket(exc)
-                return False
-            return True
+            return self._put(name, data, "create" if tag is None else {"e_tag": tag})
+
+    def _put(self, name: str, data: bytes, mode: Any) -> str | None:
+        """The tag of the object; None when the condition is not met."""
+        try:
+            put = obstore.put(self._bucket, name, data, mode=mode, use_multipart=False)
+        except (exceptions.PreconditionError, exceptions.AlreadyExistsError):
+            # The second is S3's "409 conflicting operation", too: another one came at that moment.
+            return None
+        except FileNotFoundError as exc:
+            self._check_bucket(exc)
+            if mode == "create":
+                raise
+            return None
+        return str(put["e_tag"] or "")
 
     def remove(self, names: Sequence[str]) -> None:
         if names:

@@ -11,6 +11,7 @@ from rxstream.errors import StoreCorrupt, StoreNotFound, StoreUnavailable
 from rxstream.stores.buffered import Buffered
 from rxstream.stores.remote import Outrun, RemoteStore
 
+from ._known_documents import KnownDocuments
 from ._object_rows import Document, ObjectMemory, counts, decoded, document_name, owner_of
 from ._s3_objects import BucketObjects
 
@@ -29,9 +30,10 @@ GARBAGE_AGE = timedelta(hours=1)
 class S3Store(RemoteStore):
     """A ``Store`` in a bucket that knows conditional writes (``If-Match``, ``If-None-Match``).
 
-    That is Amazon S3, Cloudflare R2, MinIO and others. Two or three requests a call; ``list`` reads
-    one small object for each memory. One version may take 5 GB. Lifetimes are measured by this
-    machine's clock. Raises ``StoreUnavailable``.
+    That is Amazon S3, Cloudflare R2, MinIO and others. Two requests a call, and one more for a
+    write to a memory that another process may write to; ``list`` reads one small object for each
+    memory. One version may take 5 GB. Lifetimes are measured by this machine's clock. Raises
+    ``StoreUnavailable``.
     """
 
     capabilities = frozenset({"persistent", "durable", "shared"})
@@ -43,6 +45,7 @@ class S3Store(RemoteStore):
         given comes from the environment (``AWS_…``)."""
         super().__init__(f"bucket {bucket}", patience)
         self._objects = BucketObjects(bucket, prefix, options)
+        self._known = KnownDocuments()
         # Whether there is a bucket, and we may read it.
         self._persist(lambda: self._objects.get("d/-"), repeatable=True)
 
@@ -96,16 +99,27 @@ class S3Store(RemoteStore):
             raise
 
     def _write_once(self, key: str, work: Callable[[Rows], T]) -> T:
-        memory = ObjectMemory(self._objects, key, self._now())
+        known = self._known.take(key)
+        memory = ObjectMemory(self._objects, key, self._now(), known)
         changes = Buffered(memory)
         try:
             result = work(changes)
-        except (StoreCorrupt, StoreNotFound):
-            if memory.is_outrun():
+        except Exception as exc:
+            # What a document says that is known from before may be old: so it is no reason.
+            found = isinstance(exc, (StoreCorrupt, StoreNotFound)) and memory.is_outrun()
+            if known is not None or found:
                 raise Outrun from None
             raise
-        if changes and not memory.apply(changes):
+        if not changes:
+            if known is not None:
+                raise Outrun
+            return result
+        if (written := memory.apply(changes)) is None:
             raise Outrun
+        if known is not None:
+            self._known.went_on(key, *written)
+        else:
+            self._known.wrote(key, memory.tag, *written)
         return result
 
     def _names(self, prefix: str, after: str, limit: int | None) -> list[str]:
