@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ def open_model(name: str | None) -> ReactiveModel[Any]:
         return open_fake(name.removeprefix(FAKE))
     adapter = open_rxt(name, max_batch=AT_ONCE)
     _use_one_thread_if_small(adapter)
+    # Full collections would look at all of PyTorch, for 30 ms in the middle of an answer.
+    gc.collect()
+    gc.freeze()
     return adapter
 
 
