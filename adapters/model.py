@@ -18,6 +18,7 @@ from rxtmodel.sampler import Sampler, SamplerConfig
 from rxtmodel.template import section_at_start
 
 from .answer_parts import Parts, interaction_ids
+from .model_locks import ModelLocks
 from .tokenizer import FILE_NAME, Tokenizer
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Decoding:
 
 
 class RxtAdapter:
-    """A Reactive Transformer as ``rxstream.model.ReactiveModel``.
+    """A Reactive Transformer as ``rxstream.model.ReactiveModel``. Several runtimes may share one.
 
     Args:
         max_batch: answers that can be under way at once.
@@ -81,6 +82,7 @@ class RxtAdapter:
         """What the model was trained to say; the runtime rejects queries that ask for more."""
         self._engine: Engine = open_engine(model, max_batch, length)
         self.thread_safe = self._engine.thread_safe
+        self._locks = ModelLocks(apart=self.thread_safe)
         self._initial = MemoryVersion(model.initial_memory()[:, 0].detach().contiguous())
 
     def validate(self, query: str) -> None:
@@ -103,6 +105,10 @@ class RxtAdapter:
 
     def start(self, requests: Sequence[DecodeRequest[MemoryVersion]]) -> list[Decoding]:
         """Prefill each query against its memory."""
+        with self._locks.decoding:
+            return self._start(requests)
+
+    def _start(self, requests: Sequence[DecodeRequest[MemoryVersion]]) -> list[Decoding]:
         thinking = self._chosen(requests)
         queries = [
             self._query(request, mode) for request, mode in zip(requests, thinking, strict=True)
@@ -172,7 +178,8 @@ class RxtAdapter:
 
     def step(self, decodings: Sequence[Decoding]) -> list[TokenDraft]:
         """One token for each decoding."""
-        tokens = self._engine.step([decoding.row for decoding in decodings])
+        with self._locks.decoding:
+            tokens = self._engine.step([decoding.row for decoding in decodings])
         return [self._draft(d, token) for d, token in zip(decodings, tokens, strict=True)]
 
     def _draft(self, decoding: Decoding, token: int) -> TokenDraft:
@@ -181,20 +188,23 @@ class RxtAdapter:
 
     def finish(self, decoding: Decoding) -> None:
         """Free the decoding's row."""
-        self._engine.remove(decoding.row)
+        with self._locks.decoding:
+            self._engine.remove(decoding.row)
 
     def encode(self, interactions: Sequence[CompletedInteraction]) -> list[Any]:
         """Each interaction, encoded. On a CPU each on its own: a replay is bitwise the same
         whatever was encoded beside it."""
         length = self.model.config.max_seq_len
         ids = [interaction_ids(self.tokenizer, done)[:length] for done in interactions]
-        return list(self._engine.encode(ids))
+        with self._locks.updating:
+            return list(self._engine.encode(ids))
 
     def attend(
         self, memories: Sequence[MemoryVersion], encoded: Sequence[Any]
     ) -> list[MemoryVersion]:
         """New memory values; the given ones stay as they are."""
-        return self._engine.attend(memories, encoded)
+        with self._locks.updating:
+            return self._engine.attend(memories, encoded)
 
     def dump(self, memory: MemoryVersion) -> bytes:
         """The memory as safetensors bytes, tensor ``stm`` [L, S, D] float32."""
