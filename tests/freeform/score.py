@@ -60,10 +60,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--file", type=Path, default=TEST_SET)
+    parser.add_argument("--int8", action="store_true", help="decode by weights of eight bits")
     parser.add_argument("--verbose", action="store_true", help="print every turn")
     args = parser.parse_args()
     asked = right = 0
-    for e in exchanges(load_model(args.model), args.file):
+    for e in exchanges(load_model(args.model, int8=args.int8), args.file):
         if e.right is not None:
             asked, right = asked + 1, right + e.right
         if args.verbose:
