@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._object_rows import Document
+    from ._object_document import Document
 
 _KEPT = 256
 """Memories of which the document is kept."""

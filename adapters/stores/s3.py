@@ -12,7 +12,8 @@ from rxstream.stores.buffered import Buffered
 from rxstream.stores.remote import Outrun, RemoteStore
 
 from ._known_documents import KnownDocuments
-from ._object_rows import Document, ObjectMemory, counts, decoded, document_name, owner_of
+from ._object_document import Document, counts, decoded, document_name, owner_of
+from ._object_rows import ObjectMemory
 from ._s3_objects import BucketObjects
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from adapters.stores._known_documents import _KEPT, KnownDocuments
-from adapters.stores._object_rows import Document
+from adapters.stores._object_document import Document
 from adapters.stores._s3_objects import BucketObjects
 from rxstream.errors import StoreNotFound, VersionConflict
 from rxstream.stores.remote import Lost

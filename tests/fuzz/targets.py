@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from adapters.stores._object_rows import Document
+from adapters.stores._object_document import Document
 from adapters.stores.keyring import Keyring
 from adapters.stores.sealing import Sealer
 from rxstream.errors import SnapshotError, StoreCorrupt, Undecryptable
