@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
+
+from rxstream._forks import renew_in_child
 
 
 class ModelLocks:
@@ -17,21 +17,8 @@ class ModelLocks:
     def __init__(self, *, apart: bool) -> None:
         self._apart = apart
         self._renew()
-        _all.add(self)
+        renew_in_child(self, ModelLocks._renew)
 
     def _renew(self) -> None:
         self.decoding = threading.Lock()
         self.updating = threading.Lock() if self._apart else self.decoding
-
-
-_all: weakref.WeakSet[ModelLocks] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    # Whoever held a lock is a thread of the parent.
-    for locks in _all:
-        locks._renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import threading
-import weakref
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from rxstream._forks import renew_in_child
 from rxstream.errors import StoreCorrupt, StoreNotFound, StoreUnavailable
 from rxstream.stores.base import BaseStore
 from rxstream.stores.buffered import Buffered
@@ -59,7 +59,7 @@ class DirectoryStore(BaseStore):
         self._gate = Gate(f"the store {self.path}")
         with self._translated():
             self._open()
-        _all.add(self)
+        renew_in_child(self, DirectoryStore._after_fork)
 
     @classmethod
     def from_url(cls, url: str) -> DirectoryStore:
@@ -210,14 +210,3 @@ _ADVICE = {
     errno.EROFS: "it can be read, but not written; use a copy elsewhere",
     errno.EIO: "nothing was acknowledged, check the disk",
 }
-
-_all: weakref.WeakSet[DirectoryStore] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for store in _all:
-        store._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from typing import TYPE_CHECKING
 
+from .._forks import renew_in_child
 from ..errors import ClosedError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ class Gate:
         self._changed = threading.Condition(threading.Lock())
         self._calls = 0
         self._closed = False
-        _all.add(self)
+        renew_in_child(self, Gate._after_fork)
 
     def __enter__(self) -> None:
         with self._changed:
@@ -50,15 +49,3 @@ class Gate:
         # In the child, where the calls of other threads do not exist, and never end.
         self._changed = threading.Condition(threading.Lock())
         self._calls = 0
-
-
-_all: weakref.WeakSet[Gate] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for gate in _all:
-        gate._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

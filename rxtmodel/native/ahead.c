@@ -13,10 +13,6 @@
 
 #define LEAD 2
 
-void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
-                 const int32_t *positions, int32_t count, int32_t threads, int64_t scratch_size,
-                 float *scratch, float *logits, int32_t *best);
-
 typedef struct {
     /* Of a run; what it does not share with its thread is written while there is none. */
     const decoder *d;

@@ -107,6 +107,18 @@ def test_a_row_reads_up_to_its_last_place_and_no_further():
     assert batch.room(row) == 0
 
 
+def test_a_row_is_not_launched_beyond_its_limit():
+    batch = DeviceBatch(MODEL, 2, 30)
+    row = batch.add(ids(5), MEMORIES[0], Sampler(SamplerConfig()))
+    batch.limit(row, 3)
+    found = [batch.step([row]) for _ in range(3)]
+    assert not row.ahead
+    assert batch.room(row) == 30 - 4 - 3
+    other = batch.add(ids(5), MEMORIES[0], Sampler(SamplerConfig()))
+    assert [batch.step([other]) for _ in range(3)] == found
+    assert len(other.ahead) == 1
+
+
 def test_what_does_not_fit_is_refused_and_leaves_nothing_behind():
     batch = DeviceBatch(MODEL, 2, 20, MemoryPool(MODEL, 1))
     greedy = Sampler(SamplerConfig())

@@ -78,8 +78,13 @@ def test_a_step_is_made_before_it_is_asked_for() -> None:
 
 
 def test_no_more_than_two_steps_are_made_before_they_are_asked_for() -> None:
-    run, batch = begun(most=20)
-    assert [run.take() for _ in range(3)]
+    run, _ = begun(most=20, ends=())
+    assert all(run.take() for _ in range(3))
+    other = batch_of(2, lookahead=False)
+    memory = MODEL.project_memory(random_memory(MODEL, 1))
+    rows = [other.add([12, 20], memory, Sampler(GREEDY, 1)) for _ in range(2)]
+    for _ in range(12):  # as long as the thread would take for as many
+        other.step(rows)
     run.halt()
     left = 0
     while run.take() is not None:
@@ -87,12 +92,12 @@ def test_no_more_than_two_steps_are_made_before_they_are_asked_for() -> None:
     assert left <= 2
 
 
-def begun(most: int) -> tuple[RunAhead, DecodeBatch]:
+def begun(most: int, ends: tuple[int, ...] = (EOS,)) -> tuple[RunAhead, DecodeBatch]:
     batch = batch_of(2, lookahead=False)
     memory = MODEL.project_memory(random_memory(MODEL, 1))
     rows = [batch.add([12, 20], memory, Sampler(GREEDY, 1)) for _ in range(2)]
     batch.step(rows)
-    run = RunAhead(batch._native, [EOS])
+    run = RunAhead(batch._native, ends)
     assert run.begin([row.pending for row in rows], batch.cache.lengths[:2], most)
     return run, batch
 
