@@ -8,17 +8,19 @@ What stands between two exchanges of all rows is one kernel; see ``rxtmodel.kern
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..feed_forward import FeedForward
+from .matrices import LayerMatrices, head_of
+from .persistent import PersistentStep
 from .shapes import power_of_two, reading_of, shape_of
+from .support import why_not_persistent
 
 if TYPE_CHECKING:
     from ..attention import Attention
+    from ..feed_forward import FeedForward
     from ..layers import DecoderLayer
     from ..model import ReactiveTransformer
     from .pool import MemoryPool
@@ -35,7 +37,8 @@ class FusedStep:
 
     Args:
         pdl: start kernels while the one before still runs.
-        parts: into how many a step of many rows may be divided.
+        parts: into how many a step of many rows may be divided where it does not go as one kernel.
+        persistent: whether a step of many rows may go as one kernel.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class FusedStep:
         *,
         pdl: bool = True,
         parts: int = 4,
+        persistent: bool = True,
     ) -> None:
         from ..kernels import attend, linear, sample
 
@@ -60,14 +64,16 @@ class FusedStep:
         self._logits = torch.zeros(size, config.vocab_size, device=weight.device)
         self._scratch(size, inner)
         self._own = torch.arange(size, device=weight.device, dtype=torch.int32)
-        self._weights = [_LayerWeights.of(layer) for layer in model.decoder]
-        norm, head = model.final_norm, model.head
-        self._head = weight if head is None else head.weight
-        if norm is not None:
-            self._head = _behind(norm, self._head)
+        self._weights = [LayerMatrices.of(layer) for layer in model.decoder]
+        self._head = head_of(model)
         self._rope = model.rope.contiguous()
         if config.nope:
             self._rope = torch.stack((torch.ones_like(self._rope[0]), 0 * self._rope[1]))
+        self._whole: PersistentStep | None = None
+        if persistent and rows.max_rows > _PART and why_not_persistent(model) is None:
+            self._whole = PersistentStep(
+                model, rows, pool, self._weights, self._head, self._rope, self._eps
+            )
         self._together = 1
         """Rows of the step under way, in all parts."""
         self._others: list[tuple[FusedStep, torch.cuda.Stream]] = []
@@ -96,9 +102,14 @@ class FusedStep:
         self._divided(order_B, out_B)
 
     def _divided(self, order_B: Tensor, out_B: Tensor | None) -> Tensor:
-        """Many rows go in parts beside each other: while one reads memories, which takes all of
-        the bandwidth, another multiplies, which takes little."""
+        """Many rows go as one kernel, or in parts beside each other: while one reads memories,
+        which takes all of the bandwidth, another multiplies, which takes little."""
         count = len(order_B)
+        if self._whole is not None and count > _PART:
+            self._whole.run(order_B, self._logits[:count])
+            if out_B is not None:
+                self.draw(self._logits[:count], order_B, out_B)
+            return self._logits[:count]
         logits_BV, parts = self._logits[:count], max(1, min(len(self._others) + 1, count // _PART))
         size = -(-count // parts)
         here = torch.cuda.current_stream()
@@ -142,6 +153,7 @@ class FusedStep:
         self._sample.sample[(len(order_B),)](
             logits_BV, order_B, rows.banned, rows.flags, rows.numbers, rows.top_k, rows.seed,
             rows.drawn, rows.seen, rows.bias, rows.token, rows.pos, out_B, rows.seen.stride(0),
+            rows.nobody,
             V=rows.vocab_size, PDL=self.pdl, BLOCK=block,
             num_warps=min(32, max(4, block // 1024)), launch_pdl=self.pdl,
         )  # fmt: skip
@@ -224,27 +236,3 @@ class FusedStep:
             *args, **fixed, PDL=self.pdl, M=shape.M, N=tile, BK=shape.BK,
             num_warps=shape.num_warps, num_stages=shape.num_stages, launch_pdl=self.pdl,
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _LayerWeights:
-    """Matrices behind the norms of a layer, each with its norm's weight in it."""
-
-    own: Tensor
-    read: Tensor
-    gate_up: Tensor
-
-    @classmethod
-    def of(cls, layer: DecoderLayer) -> _LayerWeights:
-        own, read = layer.attention, layer.memory_read.attention
-        joined = torch.cat([p.weight.data for p in (own.q_proj, own.k_proj, own.v_proj)])
-        assert isinstance(layer.ff, FeedForward) and layer.ff.gate_up is not None
-        return cls(
-            _behind(layer.attention_norm, joined),
-            _behind(layer.memory_norm, read.q_proj.weight),
-            _behind(layer.ff_norm, layer.ff.gate_up.weight),
-        )
-
-
-def _behind(norm: nn.Module, weight: Tensor) -> Tensor:
-    return (weight.float() * norm.weight.float()).to(weight.dtype).contiguous()

@@ -97,7 +97,7 @@ class DeviceRows:
         token_B = draw(logits_BV, settings, number_B).to(torch.int32)
         out_B.copy_(token_B)
         self.token.index_copy_(0, index, token_B)
-        one = torch.ones_like(index)
+        one = (index != self.nobody).long()  # what fills up a batch stays at its first place
         self.pos.index_add_(0, index, one.int())
         self.drawn.index_add_(0, index, one)
         penalised = (flags & PENALISED).to(torch.int8)

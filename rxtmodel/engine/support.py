@@ -9,6 +9,7 @@ from torch import nn
 
 from ..feed_forward import FeedForward
 from ..memory import MemoryAttention, MemoryCrossAttention
+from .persistent import why_not_planned
 
 if TYPE_CHECKING:
     from ..attention import Attention
@@ -47,6 +48,27 @@ def why_not(model: ReactiveTransformer) -> str | None:
             if not _is_power(ratio):
                 return f"{ratio} query heads share a kv head"
     return None
+
+
+def why_not_persistent(model: ReactiveTransformer) -> str | None:
+    """Why ``PersistentStep`` cannot run this model, which ``FusedStep`` can; None when it can."""
+    config, device = model.config, model.embedding.weight.device
+    major, minor = torch.cuda.get_device_capability(device)
+    if major != 9:
+        return f"its kernel is for devices of compute capability 9, this one has {major}.{minor}"
+    try:
+        from ..kernels import cuda  # noqa: F401
+    except ImportError as error:
+        return f"the package cuda-bindings is missing ({error})"
+    if config.embed_dim % 64 or config.ff_dim % 16:
+        return f"widths are {config.embed_dim} and {config.ff_dim}, no multiples of 64 and 16"
+    layer = model.decoder[0]
+    for attention in (layer.attention, layer.memory_read.attention):  # type: ignore[union-attr]
+        if attention.head_dim not in (32, 64):
+            return f"heads are {attention.head_dim} wide, not 32 or 64"
+        if attention.num_query_heads > 8 * attention.num_kv_heads:
+            return "more than 8 query heads share a kv head"
+    return why_not_planned(model)
 
 
 def why_not_encode(model: ReactiveTransformer) -> str | None:

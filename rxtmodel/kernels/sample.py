@@ -45,13 +45,14 @@ def _middle(low, high):
 @triton.jit
 def sample(
     logits_ptr, order_ptr, banned_ptr, flags_ptr, numbers_ptr, top_k_ptr, seed_ptr, drawn_ptr,
-    seen_ptr, bias_ptr, token_ptr, pos_ptr, out_ptr, stride,
+    seen_ptr, bias_ptr, token_ptr, pos_ptr, out_ptr, stride, nobody,
     V: tl.constexpr, PDL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Draws, and makes the token the row's next input: one program a row.
 
     ``numbers`` [rows, 4]: temperature, top-p, min-p, penalty. ``stride`` is a row of ``seen`` and
-    ``bias``; a row of ``bias`` holds what is banned, too.
+    ``bias``; a row of ``bias`` holds what is banned, too. Row ``nobody`` fills up batches and
+    stays at its first place.
     """
     b, v = tl.program_id(0), tl.arange(0, BLOCK)
     ok = v < V
@@ -109,6 +110,6 @@ def sample(
     tl.store(token_ptr + row, token)
     tl.store(out_ptr + b, token)
     tl.store(drawn_ptr + row, drawn + 1)
-    tl.store(pos_ptr + row, tl.load(pos_ptr + row) + 1)
+    tl.store(pos_ptr + row, tl.where(row == nobody, 0, tl.load(pos_ptr + row) + 1))
     if flags & 2:
         tl.store(seen_ptr + row.to(tl.int64) * stride + token, 1)

@@ -119,6 +119,19 @@ def test_a_row_is_not_launched_beyond_its_limit():
     assert len(other.ahead) == 1
 
 
+def test_what_fills_up_a_batch_stays_where_it_is():
+    """Three answers in a bucket of four, for many more steps than a row has places."""
+    batch = DeviceBatch(MODEL, 4, 16)
+    rows = [batch.add(ids(2, i), MEMORIES[0], Sampler(SamplerConfig(), i)) for i in range(3)]
+    for step in range(60):
+        for i, row in enumerate(rows):
+            if batch.room(row) < 2:
+                batch.remove(row)
+                rows[i] = batch.add(ids(2, step), MEMORIES[0], Sampler(SamplerConfig(), i))
+        batch.step(rows)
+    assert batch.rows.pos[batch.rows.nobody].item() == 0
+
+
 def test_what_does_not_fit_is_refused_and_leaves_nothing_behind():
     batch = DeviceBatch(MODEL, 2, 20, MemoryPool(MODEL, 1))
     greedy = Sampler(SamplerConfig())

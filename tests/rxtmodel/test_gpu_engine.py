@@ -8,7 +8,7 @@ import torch
 from rxtmodel import ReactiveTransformer, Sampler, SamplerConfig
 from rxtmodel.engine.device import DeviceBatch
 from rxtmodel.engine.fused import FusedStep
-from rxtmodel.engine.support import why_not
+from rxtmodel.engine.support import why_not, why_not_persistent
 from rxtmodel.sampler import Rows, draw, uniform
 
 from .gpu import memories_of, model_of
@@ -49,15 +49,62 @@ def test_fused_steps_compute_what_the_modules_compute(count, pdl):
     assert ((fused - plain).norm() / plain.norm()).item() < 2e-3
 
 
-def test_a_row_draws_the_same_whatever_the_other_rows_of_its_bucket_are():
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("count", [65, 100, 256, 300])
+def test_a_step_as_one_kernel_computes_what_a_step_in_parts_computes(count, dtype):
+    model = model_of(dtype)
+    assert why_not_persistent(model) is None
+    batch = DeviceBatch(model, count, 64, lookahead=False)
+    rows = added(batch, queries(model, count, SamplerConfig()))
+    order = torch.tensor([row.index for row in rows], device="cuda", dtype=torch.int32)
+    torch.cuda.synchronize()
+    parts = FusedStep(model, batch.rows, batch.pool, persistent=False)
+    with torch.inference_mode():
+        whole, expected = batch.launches.fused.logits(order).clone(), parts.logits(order)
+    assert ((whole - expected).norm() / expected.norm()).item() < (
+        2e-3 if dtype == torch.float16 else 1e-2
+    )
+
+
+def test_a_step_as_one_kernel_has_the_same_bits_every_time():
+    """Blocks wait for each other, and copies run ahead of them: no order may show."""
+    model = model_of(num_slots=600)
+    batch = DeviceBatch(model, 256, 64, lookahead=False)
+    rows = added(batch, queries(model, 256, SamplerConfig()))
+    order = torch.tensor([row.index for row in rows], device="cuda", dtype=torch.int32)
+    torch.cuda.synchronize()
+    with torch.inference_mode():
+        first = batch.launches.fused.logits(order).clone()
+        different = sum(
+            not torch.equal(first, batch.launches.fused.logits(order)) for _ in range(300)
+        )
+    assert different == 0
+
+
+@pytest.mark.parametrize("count", [12, 100])
+def test_a_row_draws_the_same_whatever_the_other_rows_of_its_bucket_are(count):
     model = model_of()
-    some = queries(model, 12, WANTED)
+    some = queries(model, count, WANTED)
     said = []
     for others in (some[1:], some[1:][::-1]):
-        batch = DeviceBatch(model, 12, 80)
-        rows = batch.add_all([some[0], *others])
+        batch = DeviceBatch(model, count, 80)
+        rows = added(batch, [some[0], *others])
         said.append([batch.step(rows)[0] for _ in range(30)])
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("max_rows", [8, 130])
+def test_what_fills_up_a_batch_stays_where_it_is(max_rows):
+    """Else its keys would be written behind its row, where another layer's first row lies."""
+    model = model_of()
+    batch = DeviceBatch(model, max_rows, 48)
+    rows = added(batch, queries(model, max_rows // 2 + 1, WANTED))
+    for _ in range(60):
+        for row in [row for row in rows if batch.room(row) < 2]:
+            batch.remove(rows.pop(rows.index(row)))
+            rows += batch.add_all(queries(model, 1, WANTED))
+        batch.step(rows)
+    assert batch.rows.pos[batch.rows.nobody].item() == 0
 
 
 def test_the_step_ahead_changes_nothing():
