@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import struct
 import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -11,7 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
     from contextlib import AbstractContextManager
 
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -30,6 +33,19 @@ def fill(tensor: Tensor, value: Any) -> None:
     """Numbers of the host into a tensor, on the current stream, without waiting."""
     source = torch.tensor(value, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
     tensor.copy_(source, non_blocking=True)
+
+
+def packed(numbers: Sequence[int], *, pinned: bool) -> Tensor:
+    """Int32 numbers of the host as a tensor there; PyTorch reads lists seven times as slowly."""
+    found = torch.empty(len(numbers), dtype=torch.int32, pin_memory=pinned)
+    place = (ctypes.c_char * found.nbytes).from_address(found.data_ptr())
+    _format(len(numbers)).pack_into(place, 0, *numbers)
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _format(count: int) -> struct.Struct:
+    return struct.Struct(f"{count}i")
 
 
 class Graphs:

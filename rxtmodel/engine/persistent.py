@@ -32,6 +32,8 @@ _SLOTS, _PIECES, _PIECE_BYTES = 5, 2, 8_192
 _THREADS = 32 * (WARPS + 3)
 _STATIC_BYTES = 2_048
 """Of shared memory that the kernel declares itself, at most."""
+_EVEN = 4
+"""Blocks of a group are a multiple of it: one without a share of the work only delays others."""
 _APART = 32
 """Numbers between the places where two groups meet."""
 _PLACES = ("OWN_AT", "OWN_OUT_AT", "READ_AT", "READ_OUT_AT", "WIDE_AT", "DOWN_AT")
@@ -121,7 +123,7 @@ class PersistentStep:
         for start in range(0, len(order_B), _MOST_ROWS):
             some = order_B[start : start + _MOST_ROWS]
             groups = -(-len(some) // _GROUP)
-            blocks = self._multiprocessors // groups
+            blocks = self._multiprocessors // groups // _EVEN * _EVEN
             if blocks not in self._kernels:
                 self._kernels[blocks] = self._kernel(blocks)
             arguments = self._arguments
@@ -185,7 +187,8 @@ def why_not_planned(model: ReactiveTransformer) -> str | None:
     device = torch.cuda.get_device_properties(model.embedding.weight.device)
     for groups in range(1, _MOST_ROWS // _GROUP + 1):
         try:
-            needed = Plan.of(model, device.multi_processor_count // groups).shared + _STATIC_BYTES
+            blocks = device.multi_processor_count // groups // _EVEN * _EVEN
+            needed = Plan.of(model, blocks).shared + _STATIC_BYTES
         except ValueError as error:
             return str(error)
         if needed > device.shared_memory_per_block_optin:

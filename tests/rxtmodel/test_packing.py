@@ -20,7 +20,9 @@ def as_a_warp_reads(packed: torch.Tensor, product: Product) -> torch.Tensor:
     for unit, chunk in itertools.product(
         range(product.outputs // columns), range(product.inner // product.chunk)
     ):
-        for column, tile, lane in itertools.product(range(columns), range(product.chunk), range(32)):
+        for column, tile, lane in itertools.product(
+            range(columns), range(product.chunk), range(32)
+        ):
             first, channel = 16 * (unit * columns + column), 16 * (chunk * product.chunk + tile)
             for half, eight, pair in itertools.product(range(2), range(2), range(2)):
                 row = first + 8 * half + lane // 4

@@ -10,7 +10,7 @@ constexpr int PIECE = HALF / 2 / HEAD;   // keys
 constexpr int PIECES = 2;                // under way for each warp
 constexpr int PARTS = HEAD / 32;         // of 16 bytes, that a lane takes of a key or a value
 constexpr int UNITS = PIECE / 16;
-constexpr int PACE = 600;                // cycles between what is asked for early
+constexpr int PACE = 1000;               // cycles between what is asked for early
 constexpr float NEVER = -1e30f;
 
 // A group's row: its place in the caches, tokens in its cache, its memory's slot. Nobody's: -1.
