@@ -15,13 +15,14 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rxstream.errors import ClosedError, StoreCorrupt, StoreError, StoreUnavailable
+from rxstream.errors import ClosedError, StoreUnavailable
+
+from ._sqlite_errors import NOT_WRITABLE, code_of, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MAX_IDLE_READERS = 4
-_NOT_WRITABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 
 
 class Connections:
@@ -59,7 +60,7 @@ class Connections:
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the write lock; durable when the block ends normally."""
-        with self._writing, self._translated():
+        with self._writing, translated(self.path, self._timeout):
             self._check_open()
             if self._read_only:
                 raise StoreUnavailable(
@@ -86,7 +87,7 @@ class Connections:
             connection = self._idle.pop() if self._idle else None
         keep = done = False
         try:
-            with self._translated():
+            with translated(self.path, self._timeout):
                 if connection is None:
                     connection, keep = self._connect_reader()
                 else:
@@ -141,7 +142,7 @@ class Connections:
             raise StoreUnavailable(f"{self.path} is a folder; give the path of a file in it")
         if not os.path.isdir(self.path.parent):
             raise StoreUnavailable(f"{self.path.parent} is not a folder; create it first")
-        with self._translated():
+        with translated(self.path, self._timeout):
             if not self._read_only:
                 try:
                     self._writer = self._connect("mode=rwc")
@@ -149,7 +150,7 @@ class Connections:
                     return
                 except sqlite3.Error as exc:
                     self._close_writer()
-                    if _code(exc) not in _NOT_WRITABLE or not os.path.isfile(self.path):
+                    if code_of(exc) not in NOT_WRITABLE or not os.path.isfile(self.path):
                         raise
                     self._read_only = True
                 except BaseException:
@@ -197,7 +198,7 @@ class Connections:
         try:
             return self._connect("mode=ro"), True
         except sqlite3.Error as exc:
-            if _code(exc) not in _NOT_WRITABLE:
+            if code_of(exc) not in NOT_WRITABLE:
                 raise
         # Where not even the shared-memory file can be made, the database can only be read as a file
         # that nobody changes; and that is the truth only if no commits wait in a write-ahead log.
@@ -216,39 +217,6 @@ class Connections:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"the store {self.path} is closed; open it again")
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as exc:
-            raise self._explain(exc) from exc
-        except UnicodeDecodeError as exc:  # in a key, or in the message of an error itself
-            raise StoreCorrupt(f"{self.path} is damaged; restore it from a copy") from exc
-        except OSError as exc:
-            raise StoreUnavailable(f"{self.path}: {exc.strerror or exc}; check the path") from exc
-
-    def _explain(self, exc: sqlite3.Error) -> StoreError:
-        code = _code(exc)
-        if code == sqlite3.SQLITE_CORRUPT:
-            return StoreCorrupt(f"{self.path} is damaged ({exc}); restore it from a copy")
-        reason = {
-            sqlite3.SQLITE_NOTADB: "is not a database of SQLite; give another path",
-            sqlite3.SQLITE_FULL: "cannot grow, the disk is full; nothing was written, free space",
-            sqlite3.SQLITE_READONLY: "cannot be written; give write permission on file and folder",
-            sqlite3.SQLITE_CANTOPEN: "cannot be opened; check that path and permissions are right",
-            sqlite3.SQLITE_PERM: "cannot be opened; check its permissions",
-            sqlite3.SQLITE_BUSY: f"was locked by another process for {self._timeout:g} s; "
-            "end that process or try again",
-            sqlite3.SQLITE_IOERR: "cannot be read or written; check disk space and hardware",
-            sqlite3.SQLITE_TOOBIG: "takes at most 1 GB for one memory; use another store",
-        }.get(code, "cannot be used")
-        return StoreUnavailable(f"{self.path} {reason} ({exc})")
-
-
-def _code(exc: sqlite3.Error) -> int:
-    # Only errors of SQLite itself have a code; its low byte is the primary one.
-    return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF
 
 
 _all: weakref.WeakSet[Connections] = weakref.WeakSet()

@@ -37,8 +37,9 @@ from ._store_branches import Branches, Pruning
 from ._store_commits import Commits
 from ._store_logs import Logs
 from ._store_names import Lifecycle, Names
-from ._store_times import Capabilities, Lifetimes, Requests, Trimming, Watching
+from ._store_times import Lifetimes, Requests
 from ._store_versions import Integrity, Versions
+from ._store_watching import Capabilities, Trimming, Watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
