@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..model import MemoryState, ReactiveTransformer
+    from ..native import NativeEncoder
     from ..sampler import Sampler
 
 
@@ -33,6 +34,8 @@ class Row:
     sampler: Sampler
     end: int
     """Tokens that the cache may come to hold of it: no more are asked for."""
+    said: list[int]
+    """The query, and all that was drawn."""
     ahead: deque[int] = field(default_factory=deque)
     """Tokens that were drawn and not yet asked for."""
 
@@ -40,6 +43,11 @@ class Row:
     def plain(self) -> bool:
         """Whether compiled code draws its tokens without Python."""
         return self.sampler.greedy and not self.sampler.config.allowed
+
+    def take(self, token: int) -> None:
+        """What was drawn last."""
+        self.pending = token
+        self.said.append(token)
 
 
 class DecodeBatch:
@@ -54,6 +62,7 @@ class DecodeBatch:
         native: by compiled code where that can be (``rxtmodel.native``); else by PyTorch.
         lookahead: let compiled code go on with the most probable tokens, on a thread of its own,
             while those of the last step are dealt with. None: where there are two processors.
+        encoder: of finished interactions; on that thread they are encoded when their answer ends.
     """
 
     def __init__(
@@ -64,6 +73,7 @@ class DecodeBatch:
         *,
         native: bool = True,
         lookahead: bool | None = None,
+        encoder: NativeEncoder | None = None,
     ) -> None:
         self.model = model
         weight = model.embedding.weight
@@ -93,8 +103,7 @@ class DecodeBatch:
                 self.why_not_native = str(exc)
         self._lookahead: Lookahead | None = None
         if self._native is not None and (worth_it() if lookahead is None else lookahead):
-            special = model.config.tokens.special()
-            self._lookahead = Lookahead(self._native, self.cache, special)
+            self._lookahead = Lookahead(self._native, self.cache, model.config.tokens, encoder)
 
     @torch.inference_mode()
     def add(self, ids: Sequence[int], memory: MemoryState, sampler: Sampler) -> Row:
@@ -114,7 +123,7 @@ class DecodeBatch:
         except BaseException:
             self.cache.lengths.pop()
             raise
-        row = Row(index, ids[-1], sampler, self.cache.max_len)
+        row = Row(index, ids[-1], sampler, self.cache.max_len, list(ids))
         self.rows.append(row)
         return row
 
@@ -143,7 +152,7 @@ class DecodeBatch:
         if not greedy:
             drawn = [row.sampler.draw(logits[i]) for i, row in enumerate(self.rows[: len(rows)])]
         for row, token in zip(self.rows, drawn, strict=False):
-            row.pending = token
+            row.take(token)
 
     def _read(self, index: int, ids: Sequence[int]) -> None:
         """Run a prompt through the model; its keys and values are what stays of it."""
@@ -194,6 +203,10 @@ class DecodeBatch:
         """No more than so many tokens will be asked of ``row``: none is computed in vain."""
         taken = self.cache.lengths[row.index] - len(row.ahead)
         row.end = min(self.cache.max_len, taken + tokens)
+
+    def encoded(self, ids: Sequence[int]) -> Tensor | None:
+        """A finished interaction if it is encoded, or about to be: once. [L, 1, T, D]."""
+        return None if self._lookahead is None else self._lookahead.encoded(ids)
 
     def _settle(self) -> None:
         if self._lookahead is not None:

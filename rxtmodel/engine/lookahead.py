@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from ..native.ahead import RunAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
 
     from ..cache import KVCache
-    from ..native import NativeDecoder
+    from ..config import TokenIds
+    from ..native import NativeDecoder, NativeEncoder
     from .decode import Row
 
 
@@ -27,11 +30,20 @@ class Lookahead:
 
     What is computed and then not asked for is not lost: a row keeps it (``Row.ahead``) until it is
     its turn, or ends. While steps are under way nothing else may touch the cache: ``settle`` first.
+    The interaction of an answer that ends alone is encoded, as it most likely will be asked for.
     """
 
-    def __init__(self, decoder: NativeDecoder, cache: KVCache, ends: Sequence[int]) -> None:
-        self._run, self._cache = RunAhead(decoder, ends), cache
+    def __init__(
+        self,
+        decoder: NativeDecoder,
+        cache: KVCache,
+        tokens: TokenIds,
+        encoder: NativeEncoder | None = None,
+    ) -> None:
+        ends = tokens.special()
+        self._run, self._cache = RunAhead(decoder, ends, encoder, tokens.eos), cache
         self._ends = frozenset(ends)
+        self.encoded: Callable[[Sequence[int]], Tensor | None] = self._run.encoded
         self._asked: list[Row] = []
         """Of the run, in the order in which they are asked for; empty: there is none."""
         self._places: list[int] = []
@@ -51,7 +63,7 @@ class Lookahead:
         lengths = self._cache.lengths
         tokens = [drawn[place] for place in self._places]
         for row, token, place in zip(self._asked, tokens, self._places, strict=True):
-            row.pending = token
+            row.take(token)
             lengths[place] += 1
         return tokens
 
@@ -64,7 +76,8 @@ class Lookahead:
         ids = [0] * len(rows)
         for row in rows:
             ids[row.index] = row.pending
-        if self._run.begin(ids, lengths[: len(rows)], most):
+        said = rows[0].said if len(rows) == 1 else None
+        if self._run.begin(ids, lengths[: len(rows)], most, said):
             self._asked, self._places = list(rows), [row.index for row in rows]
 
     def settle(self) -> None:

@@ -1,4 +1,5 @@
-/* Steps that are computed before they are asked for: a thread goes on with what the last one drew.
+/* Steps that are computed before they are asked for: a thread goes on with what the last one drew,
+ * and when that was the end of the only row, with encoding the interaction.
  *
  * ``taken`` <= ``made`` <= ``taken`` + LEAD. With a lead of one the thread would stop after each
  * step until whoever takes it has woken up. */
@@ -23,9 +24,11 @@ typedef struct {
     int32_t *drawn;                     /* [most][count] */
     int32_t *ends;                      /* after one of these tokens there is no next step */
     int32_t num_ends;
+    interaction whole; /* of a run of one row; without an encoder nothing is encoded */
     /* Under the lock */
     int32_t made, taken;
     int busy, over, quit;
+    enum { NOTHING, UNDER_WAY, THERE } encoding; /* of ``whole``, which does not change meanwhile */
     /* Of the thread */
     pid_t process; /* the one it lives in; a fork does not take it along */
     pthread_t thread;
@@ -43,6 +46,20 @@ static int is_end(const ahead *a, int32_t token)
     for (int i = 0; i < a->num_ends; i++)
         if (a->ends[i] == token) return 1;
     return 0;
+}
+
+static void say(interaction *w, int32_t token)
+{
+    if (w->count == w->longest) w->encoder = NULL;
+    if (w->encoder) w->ids[w->count++] = token;
+}
+
+/* Whether the interaction is complete with the last step: it ended, or no further one is wanted. */
+static int is_complete(ahead *a, int ends)
+{
+    if (a->over || (!ends && a->made < a->most)) return 0;
+    if (!ends) say(&a->whole, a->whole.eos);
+    return a->whole.encoder && a->whole.ids[a->whole.count - 1] == a->whole.eos;
 }
 
 static void *run_ahead(void *given)
@@ -65,10 +82,19 @@ static void *run_ahead(void *given)
             a->positions[i]++;
             ends |= is_end(a, best[i]);
         }
+        say(&a->whole, best[0]);
         pthread_mutex_lock(&a->lock);
         a->busy = 0;
         a->made++;
+        if (is_complete(a, ends)) a->encoding = UNDER_WAY;
         a->over |= ends;
+        pthread_cond_broadcast(&a->done);
+        if (a->encoding != UNDER_WAY) continue;
+        const interaction *w = &a->whole;
+        pthread_mutex_unlock(&a->lock);
+        rxt_encode(w->encoder, w->ids, w->count, w->scratch, w->out);
+        pthread_mutex_lock(&a->lock);
+        a->encoding = THERE;
         pthread_cond_broadcast(&a->done);
     }
     pthread_mutex_unlock(&a->lock);
@@ -85,6 +111,7 @@ static void renew(ahead *a)
     pthread_cond_init(&a->done, NULL);
     a->busy = 0;
     a->over = 1;
+    a->encoding = NOTHING;
     a->process = 0;
 }
 
@@ -123,12 +150,25 @@ void rxt_ahead_halt(ahead *a)
     pthread_mutex_unlock(&a->lock);
 }
 
+/* Forgets the interaction of the last run. 0: not now, since it is being encoded. */
+int32_t rxt_ahead_forget(ahead *a)
+{
+    renew(a);
+    if (!a->process) return 1;
+    pthread_mutex_lock(&a->lock);
+    const int idle = a->encoding != UNDER_WAY;
+    if (idle) a->encoding = NOTHING;
+    pthread_mutex_unlock(&a->lock);
+    return idle;
+}
+
 /* Begins a run of at most ``most`` steps of the first ``count`` rows. None may be under way.
+ * ``whole`` is the interaction of the only row so far, or NULL; the last one must be forgotten.
  * Returns 0, or what failed. */
 int32_t rxt_ahead_begin(ahead *a, const decoder *d, const int32_t *tokens,
                         const int32_t *positions, int32_t count, int32_t threads, int32_t most,
                         const int32_t *ends, int32_t num_ends, int64_t scratch_size,
-                        float *scratch, float *logits)
+                        float *scratch, float *logits, const interaction *whole)
 {
     rxt_ahead_halt(a);
     a->tokens = copied(a->tokens, tokens, count);
@@ -146,6 +186,7 @@ int32_t rxt_ahead_begin(ahead *a, const decoder *d, const int32_t *tokens,
     a->scratch_size = scratch_size;
     a->scratch = scratch;
     a->logits = logits;
+    a->whole = whole ? *whole : (interaction){0};
     const int error = a->process ? 0 : start_thread(a);
     if (error) return error;
     pthread_mutex_lock(&a->lock);
@@ -168,6 +209,23 @@ int32_t rxt_ahead_take(ahead *a, int32_t *best)
     if (a->process) pthread_mutex_unlock(&a->lock);
     if (wake) pthread_cond_signal(&a->wake);
     return there;
+}
+
+/* Waits for ``ids`` to be encoded: ``out`` [layers, count, dim], once. 0: it is not they that are. */
+int32_t rxt_ahead_encoded(ahead *a, const int32_t *ids, int32_t count, float *out)
+{
+    renew(a);
+    if (!a->process) return 0;
+    const interaction *w = &a->whole;
+    pthread_mutex_lock(&a->lock);
+    const int they = a->encoding != NOTHING && w->count == count &&
+                     !memcmp(w->ids, ids, (size_t)count * sizeof *ids);
+    while (they && a->encoding == UNDER_WAY) pthread_cond_wait(&a->done, &a->lock);
+    if (they) a->encoding = NOTHING;
+    pthread_mutex_unlock(&a->lock);
+    if (they)
+        memcpy(out, w->out, (size_t)w->encoder->num_layers * count * w->encoder->dim * sizeof *out);
+    return they;
 }
 
 /* Ends the thread. */

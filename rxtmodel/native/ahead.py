@@ -1,47 +1,91 @@
-"""Steps of a ``NativeDecoder`` that are computed before they are asked for."""
+"""Steps of a ``NativeDecoder``, and the encoding after them, computed before they are asked for."""
+
+# Shape suffixes: L layers, T tokens, D width.
 
 from __future__ import annotations
 
 import ctypes
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from . import library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
+    from . import structs
     from .decoder import NativeDecoder
+    from .encoder import NativeEncoder, Room
 
 
 class RunAhead:
     """A thread that goes on with the most probable tokens, up to two steps before its reader.
 
-    So whatever is done with a token in Python takes no time from the next one. The thread sleeps
-    when it may not go on, touches no Python object, and ends with this object. In a forked child it
-    is not there: a run is over then, and the next one begins another thread.
+    So whatever is done with a token in Python takes no time from the next one. Nor does what is
+    done with the last one of an answer: meanwhile the thread encodes the interaction, if it was the
+    only row. The thread sleeps when it may not go on, touches no Python object, and ends with this
+    object. In a forked child it is not there: a run is over then, and the next one begins another
+    thread.
 
     Args:
         ends: tokens after which a row, and with it the run, goes on no further.
+        encoder: encodes interactions that end; None: nothing is encoded.
+        eos: the token with which they end, drawn or not.
     """
 
-    def __init__(self, decoder: NativeDecoder, ends: Sequence[int]) -> None:
+    def __init__(
+        self,
+        decoder: NativeDecoder,
+        ends: Sequence[int],
+        encoder: NativeEncoder | None = None,
+        eos: int = -1,
+    ) -> None:
         self._decoder, self._ends = decoder, tuple(ends)
+        self._encoder, self._eos = encoder, eos
+        self._room: Room | None = None
         self._library = library.load()
         self._run = self._library.rxt_ahead_new()
         if not self._run:
             raise MemoryError("no memory for a thread's state")
-        # The thread computes in the decoder's tensors: those stay until it has ended.
-        weakref.finalize(self, _free, self._library, self._run, decoder)
+        # The thread computes in tensors of these: they stay until it has ended.
+        self._used: list[Any] = [decoder, encoder]
+        weakref.finalize(self, _free, self._library, self._run, self._used)
         self._count = 0
         self._best = (ctypes.c_int32 * 0)()
 
-    def begin(self, ids: Sequence[int], positions: Sequence[int], most: int) -> bool:
-        """Begin ``most`` steps of the first rows, whose next tokens are ``ids``. False: no thread
-        could be started, and there is no run. Until ``halt`` the decoder may do nothing else."""
+    def begin(
+        self,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        most: int,
+        said: Sequence[int] | None = None,
+    ) -> bool:
+        """Begin ``most`` steps of the first rows, whose next tokens are ``ids``. False: there is no
+        run, since the thread still encodes the last interaction, or could not be started. Until
+        ``halt`` the decoder may do nothing else.
+
+        ``said``: all of the interaction so far; None where it is not to be encoded.
+        """
+        if not self._library.rxt_ahead_forget(self._run):
+            return False
         if len(ids) != self._count:
             self._count, self._best = len(ids), (ctypes.c_int32 * len(ids))()
-        return self._decoder.begin(self._run, ids, positions, most, self._ends)
+        whole = None if said is None else self._interaction(said, most)
+        return self._decoder.begin(self._run, ids, positions, most, self._ends, whole)
+
+    def _interaction(self, said: Sequence[int], most: int) -> structs.Interaction | None:
+        encoder = self._encoder
+        if encoder is None or len(said) > encoder.longest:
+            return None
+        tokens = min(len(said) + most + 1, encoder.longest)
+        if self._room is None or self._room.longest < tokens:
+            self._room = encoder.room(1 << tokens.bit_length())
+            self._used[1:] = encoder, self._room
+        return self._room.interaction(said, self._eos)
 
     def take(self) -> list[int] | None:
         """Wait for the tokens of the next step. None: the run has no further step."""
@@ -54,7 +98,18 @@ class RunAhead:
         taken."""
         self._library.rxt_ahead_halt(self._run)
 
+    def encoded(self, ids: Sequence[int]) -> Tensor | None:
+        """The interaction of the last run, encoded, [L, 1, T, D]: once. None: it was not ``ids``
+        that it ended as."""
+        if self._encoder is None or self._room is None or len(ids) > self._room.longest:
+            return None
+        out_L1TD = torch.empty(self._encoder.shape(len(ids)))
+        there = self._library.rxt_ahead_encoded(
+            self._run, (ctypes.c_int32 * len(ids))(*ids), len(ids), out_L1TD.data_ptr()
+        )
+        return out_L1TD if there else None
 
-def _free(loaded: ctypes.CDLL, run: int, decoder: NativeDecoder) -> None:
+
+def _free(loaded: ctypes.CDLL, run: int, used: list[Any]) -> None:
     loaded.rxt_ahead_free(run)
-    del decoder
+    used.clear()

@@ -146,7 +146,13 @@ class NativeDecoder:
         )  # fmt: skip
 
     def begin(
-        self, run: int, ids: Sequence[int], positions: Sequence[int], most: int, ends: Sequence[int]
+        self,
+        run: int,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        most: int,
+        ends: Sequence[int],
+        whole: structs.Interaction | None,
     ) -> bool:
         """Have ``RunAhead`` compute steps of the first rows. Nothing else may run meanwhile."""
         count = len(ids)
@@ -157,6 +163,7 @@ class NativeDecoder:
             run, ctypes.byref(self._decoder), numbers(*ids), numbers(*positions), count, threads,
             most, (ctypes.c_int32 * len(ends))(*ends), len(ends), self._floats,
             self._scratch.data_ptr(), self._logits.data_ptr(),
+            None if whole is None else ctypes.byref(whole),
         )  # fmt: skip
         return not error
 

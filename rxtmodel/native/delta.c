@@ -122,11 +122,12 @@ void rxt_fold(const delta_write *w, const float *memory, const float *encoded, i
 }
 
 /* Sizes of the structures, for whoever mirrors them. */
-void rxt_sizes(int32_t sizes[5])
+void rxt_sizes(int32_t sizes[6])
 {
     sizes[0] = (int32_t)sizeof(product);
     sizes[1] = (int32_t)sizeof(layer);
     sizes[2] = (int32_t)sizeof(decoder);
     sizes[3] = (int32_t)sizeof(write_layer);
     sizes[4] = (int32_t)sizeof(delta_write);
+    sizes[5] = (int32_t)sizeof(interaction);
 }

@@ -29,10 +29,12 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rxt_ahead_new": (_POINTER, []),
     "rxt_ahead_begin": (
         _NUMBER,
-        [*[_POINTER] * 4, *[_NUMBER] * 3, _POINTER, _NUMBER, _SIZE, *[_POINTER] * 2],
+        [*[_POINTER] * 4, *[_NUMBER] * 3, _POINTER, _NUMBER, _SIZE, *[_POINTER] * 3],
     ),
     "rxt_ahead_take": (_NUMBER, [_POINTER] * 2),
     "rxt_ahead_halt": (None, [_POINTER]),
+    "rxt_ahead_forget": (_NUMBER, [_POINTER]),
+    "rxt_ahead_encoded": (_NUMBER, [_POINTER, _POINTER, _NUMBER, _POINTER]),
     "rxt_ahead_free": (None, [_POINTER]),
     "rxt_encode_scratch": (_SIZE, [_POINTER, _NUMBER]),
     "rxt_encode": (None, [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]),
