@@ -13,6 +13,7 @@ import torch
 from ..cache import KVCache
 from ..native import NativeDecoder, NativeUnavailable
 from .lookahead import Lookahead, worth_it
+from .memory import MemoryVersion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,9 +107,10 @@ class DecodeBatch:
             self._lookahead = Lookahead(self._native, self.cache, model.config.tokens, encoder)
 
     @torch.inference_mode()
-    def add(self, ids: Sequence[int], memory: MemoryState, sampler: Sampler) -> Row:
-        """Prefill ``ids`` against one memory (rows of size 1); the next step draws the answer's
-        first token. Raises IndexError when no row is free or ``ids`` do not fit."""
+    def add(self, ids: Sequence[int], memory: MemoryVersion | MemoryState, sampler: Sampler) -> Row:
+        """Prefill ``ids`` against one memory, or its projection (rows of size 1); the next step
+        draws the answer's first token. Raises IndexError when no row is free or ``ids`` do not
+        fit."""
         index = len(self.rows)
         if index == self.cache.max_rows:
             raise IndexError(f"all {index} rows are in use")
@@ -217,7 +219,12 @@ class DecodeBatch:
         if row.index >= len(self.rows) or self.rows[row.index] is not row:
             raise ValueError("the row has ended, or is of another batch")
 
-    def _store(self, index: int, memory: MemoryState) -> None:
+    def _store(self, index: int, memory: MemoryVersion | MemoryState) -> None:
+        if isinstance(memory, MemoryVersion):
+            if self._native is not None and self._native.delta_shape is not None:
+                self._native.store(memory.tensor, index)
+                return
+            memory = memory.state(self.model)
         if self._memory is None:
             size = self.cache.max_rows
             self._memory = [

@@ -53,7 +53,7 @@ class HostEngine:
         rows: list[Row] = []
         try:
             for ids, memory, sampler in queries:
-                rows.append(self.batch.add(ids, memory.state(self.model), sampler))
+                rows.append(self.batch.add(ids, memory, sampler))
         except BaseException:
             for row in rows:
                 self.remove(row)

@@ -98,6 +98,21 @@ static int32_t best_of(float *logits, const float *bias, int count)
     return 0;
 }
 
+/* Stores a memory of the delta rule, [layers that read one][slots][dim], as ``row`` reads it. */
+void rxt_store_delta(const decoder *d, const float *memory, int32_t row)
+{
+    for (int i = 0; i < d->num_layers; i++) {
+        const layer *l = d->layers + i;
+        if (l->read != READ_DELTA) continue;
+        const size_t width = (size_t)l->read_dim, dim = width * (size_t)l->read_heads;
+        float *to = l->memory_k + row * dim * (size_t)l->slots;
+        for (int n = 0; n < l->read_heads; n++)
+            for (int s = 0; s < l->slots; s++, to += width)
+                memcpy(to, memory + s * dim + n * width, width * sizeof *to);
+        memory += dim * (size_t)l->slots;
+    }
+}
+
 /* Floats of scratch that each thread of ``rxt_forward`` takes. */
 int64_t rxt_scratch(const decoder *d, int32_t longest)
 {

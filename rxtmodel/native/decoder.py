@@ -73,6 +73,8 @@ class NativeDecoder:
             self._keep, model.config, self._layers, model.embedding.weight, rope, cache.max_len
         )
         describe_head(self._keep, self._decoder, model, self._bias)
+        self.delta_shape: tuple[int, int, int] | None = None
+        """Of memories that ``store`` takes; None: there are no slabs, or not of the delta rule."""
         self.int8 = self._keep.shortened
         """Whether some weights are those of eight bits."""
         self._logits = torch.zeros(cache.max_rows, width)
@@ -89,6 +91,24 @@ class NativeDecoder:
         for layer, slab in zip(reading, slabs, strict=True):
             layer.slots = slab[0].shape[2]
             layer.memory_k, layer.memory_v = self._keep(slab[0]), self._keep(slab[-1])
+
+        reads = [layer for layer in self._layers if layer.read != structs.READ_NOTHING]
+        if reads and all(layer.read == structs.READ_DELTA for layer in reads):
+            first = reads[0]
+            self.delta_shape = len(reads), first.slots, first.read_heads * first.read_dim
+
+    def store(self, memory_LSD: Tensor, row: int) -> None:
+        """Have a row read this memory of ``delta_shape``, float32. ValueError for another shape.
+
+        The same as its projection in the slabs, without the operators, which take as long as to
+        read four tokens.
+        """
+        if memory_LSD.shape != self.delta_shape:
+            raise ValueError(
+                f"a memory has shape {self.delta_shape}, not {tuple(memory_LSD.shape)}"
+            )
+        memory_LSD = memory_LSD.contiguous()
+        self._library.rxt_store_delta(ctypes.byref(self._decoder), memory_LSD.data_ptr(), row)
 
     def read(self, ids: Sequence[int], row: int) -> None:
         """Append tokens to a row. IndexError when they do not fit, or are none of the model's."""

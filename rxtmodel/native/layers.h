@@ -11,7 +11,7 @@ typedef struct {
     const float *attention_norm, *memory_norm, *ff_norm;
     product qkv, out, read_q, read_out, gate_up, down;
     float *k, *v;                         /* cache, [rows][kv heads][max_len][head_dim] */
-    const float *memory_k, *memory_v;     /* [rows][kv heads][slots][width]; delta: k alone */
+    float *memory_k, *memory_v;           /* [rows][kv heads][slots][width]; delta: k alone */
     int32_t read, read_heads, read_kv_heads, read_dim, slots;
     int32_t ff_dim;
 } layer;
