@@ -1,11 +1,9 @@
 """Decoding many answers at once, a token for each in a step; rows join and leave at any time."""
 
-# Shape suffixes: B rows, L layers, S slots, D width, V vocabulary.
+# Shape suffixes: B rows, L layers, S slots, T tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +12,7 @@ from ..cache import KVCache
 from ..native import NativeDecoder, NativeUnavailable
 from .lookahead import Lookahead, worth_it
 from .memory import MemoryVersion
+from .row import Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,34 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..model import MemoryState, ReactiveTransformer
-    from ..native import NativeEncoder
+    from ..native import NativeDeltaWrite, NativeEncoder
     from ..sampler import Sampler
-
-
-@dataclass(slots=True, eq=False)
-class Row:
-    """One answer under way. A handle: ``DecodeBatch`` moves it between rows of its slabs."""
-
-    index: int
-    pending: int
-    """The last token, not yet run through the model."""
-    sampler: Sampler
-    end: int
-    """Tokens that the cache may come to hold of it: no more are asked for."""
-    said: list[int]
-    """The query, and all that was drawn."""
-    ahead: deque[int] = field(default_factory=deque)
-    """Tokens that were drawn and not yet asked for."""
-
-    @property
-    def plain(self) -> bool:
-        """Whether compiled code draws its tokens without Python."""
-        return self.sampler.greedy and not self.sampler.config.allowed
-
-    def take(self, token: int) -> None:
-        """What was drawn last."""
-        self.pending = token
-        self.said.append(token)
 
 
 class DecodeBatch:
@@ -63,7 +36,8 @@ class DecodeBatch:
         native: by compiled code where that can be (``rxtmodel.native``); else by PyTorch.
         lookahead: let compiled code go on with the most probable tokens, on a thread of its own,
             while those of the last step are dealt with. None: where there are two processors.
-        encoder: of finished interactions; on that thread they are encoded when their answer ends.
+        encoder, write: of finished interactions; on that thread they are encoded, and folded into
+            the memory that was read, when their answer ends.
     """
 
     def __init__(
@@ -75,6 +49,7 @@ class DecodeBatch:
         native: bool = True,
         lookahead: bool | None = None,
         encoder: NativeEncoder | None = None,
+        write: NativeDeltaWrite | None = None,
     ) -> None:
         self.model = model
         weight = model.embedding.weight
@@ -104,7 +79,8 @@ class DecodeBatch:
                 self.why_not_native = str(exc)
         self._lookahead: Lookahead | None = None
         if self._native is not None and (worth_it() if lookahead is None else lookahead):
-            self._lookahead = Lookahead(self._native, self.cache, model.config.tokens, encoder)
+            tokens = model.config.tokens
+            self._lookahead = Lookahead(self._native, self.cache, tokens, encoder, write)
 
     @torch.inference_mode()
     def add(self, ids: Sequence[int], memory: MemoryVersion | MemoryState, sampler: Sampler) -> Row:
@@ -125,7 +101,8 @@ class DecodeBatch:
         except BaseException:
             self.cache.lengths.pop()
             raise
-        row = Row(index, ids[-1], sampler, self.cache.max_len, list(ids))
+        tensor = memory.tensor if isinstance(memory, MemoryVersion) else None
+        row = Row(index, ids[-1], sampler, self.cache.max_len, list(ids), tensor)
         self.rows.append(row)
         return row
 
@@ -207,8 +184,14 @@ class DecodeBatch:
         row.end = min(self.cache.max_len, taken + tokens)
 
     def encoded(self, ids: Sequence[int]) -> Tensor | None:
-        """A finished interaction if it is encoded, or about to be: once. [L, 1, T, D]."""
-        return None if self._lookahead is None else self._lookahead.encoded(ids)
+        """A finished interaction if it is encoded, or about to be. [L, 1, T, D]."""
+        return None if self._lookahead is None else self._lookahead.run.encoded(ids)
+
+    def folded(self, memory_LSD: Tensor, encoded_L1TD: Tensor) -> Tensor | None:
+        """The next value of the memory, if ``encoded`` gave just this, and it was read for it."""
+        if self._lookahead is None:
+            return None
+        return self._lookahead.run.folded(memory_LSD, encoded_L1TD)
 
     def _settle(self) -> None:
         if self._lookahead is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..model import ReactiveTransformer
     from ..sampler import Sampler
-    from .decode import Row
+    from .row import Row
 
 
 class HostEngine:
@@ -44,7 +44,9 @@ class HostEngine:
                 self._encoder = NativeEncoder(model)
             with suppress(NativeUnavailable):
                 self._write = NativeDeltaWrite(model)
-        self.batch = DecodeBatch(model, max_rows, max_len, native=native, encoder=self._encoder)
+        self.batch = DecodeBatch(
+            model, max_rows, max_len, native=native, encoder=self._encoder, write=self._write
+        )
         self.step, self.remove = self.batch.step, self.batch.remove
         self.room, self.limit = self.batch.room, self.batch.limit
 
@@ -84,5 +86,6 @@ class HostEngine:
 
     def _next(self, memory_LSD: Tensor, encoded_L1TD: Tensor) -> Tensor:
         if self._write is not None:
-            return self._write.fold(memory_LSD, encoded_L1TD[:, 0])
+            ahead = self.batch.folded(memory_LSD, encoded_L1TD)
+            return self._write.fold(memory_LSD, encoded_L1TD[:, 0]) if ahead is None else ahead
         return self.model.attend(memory_LSD[:, None], encoded_L1TD)[:, 0].contiguous()

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from ..native.ahead import RunAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import Tensor
+    from collections.abc import Sequence
 
     from ..cache import KVCache
     from ..config import TokenIds
-    from ..native import NativeDecoder, NativeEncoder
-    from .decode import Row
+    from ..native import NativeDecoder, NativeDeltaWrite, NativeEncoder
+    from .row import Row
 
 
 def worth_it() -> bool:
@@ -30,7 +28,7 @@ class Lookahead:
 
     What is computed and then not asked for is not lost: a row keeps it (``Row.ahead``) until it is
     its turn, or ends. While steps are under way nothing else may touch the cache: ``settle`` first.
-    The interaction of an answer that ends alone is encoded, as it most likely will be asked for.
+    Nor is the memory update after an answer that ends alone, which ``run`` begins by itself.
     """
 
     def __init__(
@@ -39,11 +37,11 @@ class Lookahead:
         cache: KVCache,
         tokens: TokenIds,
         encoder: NativeEncoder | None = None,
+        write: NativeDeltaWrite | None = None,
     ) -> None:
         ends = tokens.special()
-        self._run, self._cache = RunAhead(decoder, ends, encoder, tokens.eos), cache
+        self.run, self._cache = RunAhead(decoder, ends, encoder, write, tokens.eos), cache
         self._ends = frozenset(ends)
-        self.encoded: Callable[[Sequence[int]], Tensor | None] = self._run.encoded
         self._asked: list[Row] = []
         """Of the run, in the order in which they are asked for; empty: there is none."""
         self._places: list[int] = []
@@ -57,7 +55,7 @@ class Lookahead:
         return tokens
 
     def _take(self) -> list[int] | None:
-        drawn = self._run.take()
+        drawn = self.run.take()
         if drawn is None:
             return None
         lengths = self._cache.lengths
@@ -76,15 +74,16 @@ class Lookahead:
         ids = [0] * len(rows)
         for row in rows:
             ids[row.index] = row.pending
-        said = rows[0].said if len(rows) == 1 else None
-        if self._run.begin(ids, lengths[: len(rows)], most, said):
+        alone = rows[0] if len(rows) == 1 else None
+        whole = (alone.said, alone.memory_LSD) if alone is not None else ()
+        if self.run.begin(ids, lengths[: len(rows)], most, *whole):
             self._asked, self._places = list(rows), [row.index for row in rows]
 
     def settle(self) -> None:
         """Stop. What was computed is kept with its rows."""
         if not self._asked:
             return
-        self._run.halt()
+        self.run.halt()
         while (tokens := self._take()) is not None:
             for row, token in zip(self._asked, tokens, strict=True):
                 row.ahead.append(token)

@@ -1,5 +1,6 @@
 /* Steps that are computed before they are asked for: a thread goes on with what the last one drew,
- * and when that was the end of the only row, with encoding the interaction.
+ * and when that was the end of the only row, with the interaction: encoding it, and folding it into
+ * the memory that was read.
  *
  * ``taken`` <= ``made`` <= ``taken`` + LEAD. With a lead of one the thread would stop after each
  * step until whoever takes it has woken up. */
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "layers.h"
+#include "interaction.h"
 
 #define LEAD 2
 
@@ -28,7 +29,8 @@ typedef struct {
     /* Under the lock */
     int32_t made, taken;
     int busy, over, quit;
-    enum { NOTHING, UNDER_WAY, THERE } encoding; /* of ``whole``, which does not change meanwhile */
+    enum { NOTHING, COMPLETE, ENCODED, FOLDED } stage; /* of ``whole``, which is left alone then */
+    int working; /* on the next stage */
     /* Of the thread */
     pid_t process; /* the one it lives in; a fork does not take it along */
     pthread_t thread;
@@ -48,18 +50,36 @@ static int is_end(const ahead *a, int32_t token)
     return 0;
 }
 
-static void say(interaction *w, int32_t token)
-{
-    if (w->count == w->longest) w->encoder = NULL;
-    if (w->encoder) w->ids[w->count++] = token;
-}
-
 /* Whether the interaction is complete with the last step: it ended, or no further one is wanted. */
 static int is_complete(ahead *a, int ends)
 {
     if (a->over || (!ends && a->made < a->most)) return 0;
     if (!ends) say(&a->whole, a->whole.eos);
     return a->whole.encoder && a->whole.ids[a->whole.count - 1] == a->whole.eos;
+}
+
+static void reach(ahead *a, int stage, int last)
+{
+    pthread_mutex_lock(&a->lock);
+    a->stage = stage;
+    a->working = stage != last;
+    pthread_cond_broadcast(&a->done);
+}
+
+/* Under the lock, of which it lets go meanwhile. */
+static void update(ahead *a)
+{
+    const interaction *w = &a->whole;
+    const int last = w->write ? FOLDED : ENCODED;
+    a->stage = COMPLETE;
+    a->working = 1;
+    pthread_mutex_unlock(&a->lock);
+    rxt_encode(w->encoder, w->ids, w->count, w->scratch, w->out);
+    reach(a, ENCODED, last);
+    if (last == ENCODED) return;
+    pthread_mutex_unlock(&a->lock);
+    rxt_fold(w->write, w->memory, w->out, w->count, w->fold_scratch, w->next);
+    reach(a, FOLDED, last);
 }
 
 static void *run_ahead(void *given)
@@ -86,16 +106,10 @@ static void *run_ahead(void *given)
         pthread_mutex_lock(&a->lock);
         a->busy = 0;
         a->made++;
-        if (is_complete(a, ends)) a->encoding = UNDER_WAY;
+        const int complete = is_complete(a, ends);
         a->over |= ends;
         pthread_cond_broadcast(&a->done);
-        if (a->encoding != UNDER_WAY) continue;
-        const interaction *w = &a->whole;
-        pthread_mutex_unlock(&a->lock);
-        rxt_encode(w->encoder, w->ids, w->count, w->scratch, w->out);
-        pthread_mutex_lock(&a->lock);
-        a->encoding = THERE;
-        pthread_cond_broadcast(&a->done);
+        if (complete) update(a);
     }
     pthread_mutex_unlock(&a->lock);
     return NULL;
@@ -111,7 +125,8 @@ static void renew(ahead *a)
     pthread_cond_init(&a->done, NULL);
     a->busy = 0;
     a->over = 1;
-    a->encoding = NOTHING;
+    a->stage = NOTHING;
+    a->working = 0;
     a->process = 0;
 }
 
@@ -150,14 +165,14 @@ void rxt_ahead_halt(ahead *a)
     pthread_mutex_unlock(&a->lock);
 }
 
-/* Forgets the interaction of the last run. 0: not now, since it is being encoded. */
+/* Forgets the interaction of the last run. 0: not now, since it is being worked on. */
 int32_t rxt_ahead_forget(ahead *a)
 {
     renew(a);
     if (!a->process) return 1;
     pthread_mutex_lock(&a->lock);
-    const int idle = a->encoding != UNDER_WAY;
-    if (idle) a->encoding = NOTHING;
+    const int idle = !a->working;
+    if (idle) a->stage = NOTHING;
     pthread_mutex_unlock(&a->lock);
     return idle;
 }
@@ -211,21 +226,41 @@ int32_t rxt_ahead_take(ahead *a, int32_t *best)
     return there;
 }
 
-/* Waits for ``ids`` to be encoded: ``out`` [layers, count, dim], once. 0: it is not they that are. */
+/* Waits for a stage that is, or will be reached. 0: it will not. */
+static int wait_for(ahead *a, int stage)
+{
+    while (a->stage < stage && a->working) pthread_cond_wait(&a->done, &a->lock);
+    return a->stage >= stage;
+}
+
+/* Waits for ``ids`` to be encoded: ``out`` [layers, count, dim]. 0: it is not they that are. */
 int32_t rxt_ahead_encoded(ahead *a, const int32_t *ids, int32_t count, float *out)
 {
     renew(a);
     if (!a->process) return 0;
     const interaction *w = &a->whole;
     pthread_mutex_lock(&a->lock);
-    const int they = a->encoding != NOTHING && w->count == count &&
-                     !memcmp(w->ids, ids, (size_t)count * sizeof *ids);
-    while (they && a->encoding == UNDER_WAY) pthread_cond_wait(&a->done, &a->lock);
-    if (they) a->encoding = NOTHING;
+    const int there = a->stage != NOTHING && w->count == count &&
+                      !memcmp(w->ids, ids, (size_t)count * sizeof *ids) && wait_for(a, ENCODED);
     pthread_mutex_unlock(&a->lock);
-    if (they)
+    if (there)
         memcpy(out, w->out, (size_t)w->encoder->num_layers * count * w->encoder->dim * sizeof *out);
-    return they;
+    return there;
+}
+
+/* Waits for what was encoded to be folded into the memory that the run had read: ``out``, of its
+ * shape. 0: it is not. */
+int32_t rxt_ahead_folded(ahead *a, float *out)
+{
+    renew(a);
+    if (!a->process) return 0;
+    pthread_mutex_lock(&a->lock);
+    const int there = wait_for(a, FOLDED);
+    pthread_mutex_unlock(&a->lock);
+    const delta_write *w = a->whole.write;
+    if (there)
+        memcpy(out, a->whole.next, (size_t)w->num_layers * w->slots * w->dim * sizeof *out);
+    return there;
 }
 
 /* Ends the thread. */

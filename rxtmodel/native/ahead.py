@@ -1,6 +1,6 @@
-"""Steps of a ``NativeDecoder``, and the encoding after them, computed before they are asked for."""
+"""Steps of a ``NativeDecoder``, and the update after them, computed before they are asked for."""
 
-# Shape suffixes: L layers, T tokens, D width.
+# Shape suffixes: L layers, T tokens, S slots, D width.
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import library
+from .room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from . import structs
     from .decoder import NativeDecoder
-    from .encoder import NativeEncoder, Room
+    from .encoder import NativeDeltaWrite, NativeEncoder
 
 
 class RunAhead:
@@ -27,13 +28,15 @@ class RunAhead:
 
     So whatever is done with a token in Python takes no time from the next one. Nor does what is
     done with the last one of an answer: meanwhile the thread encodes the interaction, if it was the
-    only row. The thread sleeps when it may not go on, touches no Python object, and ends with this
-    object. In a forked child it is not there: a run is over then, and the next one begins another
-    thread.
+    only row, and folds it into the memory that the row had read.
+
+    The thread sleeps when it may not go on, touches no Python object, and ends with this object. In
+    a forked child it is not there: a run is over then, and the next one begins another thread.
 
     Args:
         ends: tokens after which a row, and with it the run, goes on no further.
         encoder: encodes interactions that end; None: nothing is encoded.
+        write: folds them into memories; None: nothing is folded.
         eos: the token with which they end, drawn or not.
     """
 
@@ -42,17 +45,20 @@ class RunAhead:
         decoder: NativeDecoder,
         ends: Sequence[int],
         encoder: NativeEncoder | None = None,
+        write: NativeDeltaWrite | None = None,
         eos: int = -1,
     ) -> None:
         self._decoder, self._ends = decoder, tuple(ends)
-        self._encoder, self._eos = encoder, eos
+        self._encoder, self._write, self._eos = encoder, write, eos
         self._room: Room | None = None
+        self._encoded: Tensor | None = None
+        """What was given out of the last run."""
         self._library = library.load()
         self._run = self._library.rxt_ahead_new()
         if not self._run:
             raise MemoryError("no memory for a thread's state")
         # The thread computes in tensors of these: they stay until it has ended.
-        self._used: list[Any] = [decoder, encoder]
+        self._used: list[Any] = [decoder]
         weakref.finalize(self, _free, self._library, self._run, self._used)
         self._count = 0
         self._best = (ctypes.c_int32 * 0)()
@@ -63,29 +69,35 @@ class RunAhead:
         positions: Sequence[int],
         most: int,
         said: Sequence[int] | None = None,
+        memory_LSD: Tensor | None = None,
     ) -> bool:
         """Begin ``most`` steps of the first rows, whose next tokens are ``ids``. False: there is no
-        run, since the thread still encodes the last interaction, or could not be started. Until
-        ``halt`` the decoder may do nothing else.
+        run, since the thread is still busy with the last interaction, or could not be started.
+        Until ``halt`` the decoder may do nothing else.
 
-        ``said``: all of the interaction so far; None where it is not to be encoded.
+        ``said``: all of the interaction so far; None where it is not to be encoded. ``memory``:
+        what it will be folded into, which must not change; None where that is not known.
         """
         if not self._library.rxt_ahead_forget(self._run):
             return False
         if len(ids) != self._count:
             self._count, self._best = len(ids), (ctypes.c_int32 * len(ids))()
-        whole = None if said is None else self._interaction(said, most)
+        self._encoded = None
+        whole = None if said is None else self._interaction(said, most, memory_LSD)
         return self._decoder.begin(self._run, ids, positions, most, self._ends, whole)
 
-    def _interaction(self, said: Sequence[int], most: int) -> structs.Interaction | None:
+    def _interaction(
+        self, said: Sequence[int], most: int, memory_LSD: Tensor | None
+    ) -> structs.Interaction | None:
         encoder = self._encoder
         if encoder is None or len(said) > encoder.longest:
             return None
         tokens = min(len(said) + most + 1, encoder.longest)
         if self._room is None or self._room.longest < tokens:
-            self._room = encoder.room(1 << tokens.bit_length())
-            self._used[1:] = encoder, self._room
-        return self._room.interaction(said, self._eos)
+            longest = min(1 << tokens.bit_length(), encoder.longest)
+            self._room = Room(encoder, self._write, longest)
+            self._used[1:] = [self._room]
+        return self._room.interaction(said, self._eos, memory_LSD)
 
     def take(self) -> list[int] | None:
         """Wait for the tokens of the next step. None: the run has no further step."""
@@ -103,11 +115,25 @@ class RunAhead:
         that it ended as."""
         if self._encoder is None or self._room is None or len(ids) > self._room.longest:
             return None
+        if self._encoded is not None:
+            return None
         out_L1TD = torch.empty(self._encoder.shape(len(ids)))
         there = self._library.rxt_ahead_encoded(
             self._run, (ctypes.c_int32 * len(ids))(*ids), len(ids), out_L1TD.data_ptr()
         )
-        return out_L1TD if there else None
+        if there:
+            self._encoded = out_L1TD
+        return self._encoded
+
+    def folded(self, memory_LSD: Tensor, encoded_L1TD: Tensor) -> Tensor | None:
+        """What ``encoded`` gave, folded into the memory of the run: once. None: not these."""
+        room = self._room
+        if room is None or self._encoded is not encoded_L1TD or room.memory_LSD is not memory_LSD:
+            return None
+        room.memory_LSD = None
+        out_LSD = torch.empty_like(memory_LSD)
+        there = self._library.rxt_ahead_folded(self._run, out_LSD.data_ptr())
+        return out_LSD if there else None
 
 
 def _free(loaded: ctypes.CDLL, run: int, used: list[Any]) -> None:

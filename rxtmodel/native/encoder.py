@@ -56,9 +56,10 @@ class NativeEncoder:
         self._scratch = torch.empty(0)
         self._out = torch.empty(0)
 
-    def room(self, longest: int) -> Room:
-        """Where another thread can encode an interaction of up to ``longest`` tokens."""
-        return Room(self._library, self._layers, self._stack, min(longest, self.longest))
+    @property
+    def stack(self) -> structs.Decoder:
+        """What C knows of it."""
+        return self._stack
 
     def shape(self, count: int) -> tuple[int, ...]:
         """Of an interaction of so many tokens, encoded."""
@@ -82,41 +83,6 @@ class NativeEncoder:
         )  # fmt: skip
         shape = self.shape(count)
         return self._out[: math.prod(shape)].view(shape).clone()
-
-
-class Room:
-    """What one thread works in beside another one of the same encoder: cache, scratch, results."""
-
-    def __init__(
-        self,
-        library: ctypes.CDLL,
-        layers: ctypes.Array[structs.Layer],
-        stack: structs.Decoder,
-        longest: int,
-    ) -> None:
-        self.longest = longest
-        self._tensors = torch.zeros(2, stack.kv_heads, longest, stack.head_dim)
-        self._layers = type(layers).from_buffer_copy(layers)
-        for layer in self._layers:
-            layer.k, layer.v = (kv.data_ptr() for kv in self._tensors)
-        self._stack = structs.Decoder.from_buffer_copy(stack)
-        self._stack.layers, self._stack.max_len = ctypes.addressof(self._layers), longest
-        self._scratch = torch.zeros(library.rxt_encode_scratch(ctypes.byref(stack), longest))
-        self._out = torch.zeros(len(layers) * longest * stack.dim)
-        self._ids = (ctypes.c_int32 * longest)()
-
-    def interaction(self, ids: Sequence[int], eos: int) -> structs.Interaction:
-        """One that begins with ``ids``, no more than ``longest``."""
-        self._ids[: len(ids)] = ids
-        return structs.Interaction(
-            encoder=ctypes.addressof(self._stack),
-            ids=ctypes.addressof(self._ids),
-            scratch=self._scratch.data_ptr(),
-            out=self._out.data_ptr(),
-            count=len(ids),
-            longest=self.longest,
-            eos=eos,
-        )
 
 
 class NativeDeltaWrite:
@@ -148,6 +114,11 @@ class NativeDeltaWrite:
             eps=epsilon(config.norm_eps),
         )
         self._scratch = torch.empty(0)
+
+    @property
+    def write(self) -> structs.DeltaWrite:
+        """What C knows of it."""
+        return self._write
 
     def fold(self, memory_LSD: Tensor, encoded_LTD: Tensor) -> Tensor:
         """The next value, [L, S, D] float32; the given one stays as it is."""

@@ -29,17 +29,6 @@ void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
                  const int32_t *positions, int32_t count, int32_t threads, int64_t scratch_size,
                  float *scratch, float *logits, int32_t *best);
 
-/* See encoder.c. */
-void rxt_encode(const decoder *d, const int32_t *tokens, int32_t count, float *scratch, float *out);
-
-/* An interaction that grows, and what it is encoded with when it is complete; see ahead.c. */
-typedef struct {
-    const decoder *encoder;
-    int32_t *ids; /* [longest] */
-    float *scratch, *out;
-    int32_t count, longest, eos;
-} interaction;
-
 static inline void rms_norm(const float *x, const float *weight, float eps, int dim, float *out)
 {
     vec sum = splat(0.0f);

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _SOURCES = ("decoder.c", "ahead.c", "encoder.c", "delta.c")
-_HEADERS = ("vector.h", "products.h", "layers.h")
+_HEADERS = ("vector.h", "products.h", "layers.h", "interaction.h")
 _FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-pthread", "-shared")
 _NATIVE = "-march=native"
 """Not every compiler knows it on every processor."""
@@ -36,6 +36,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rxt_ahead_halt": (None, [_POINTER]),
     "rxt_ahead_forget": (_NUMBER, [_POINTER]),
     "rxt_ahead_encoded": (_NUMBER, [_POINTER, _POINTER, _NUMBER, _POINTER]),
+    "rxt_ahead_folded": (_NUMBER, [_POINTER] * 2),
     "rxt_ahead_free": (None, [_POINTER]),
     "rxt_encode_scratch": (_SIZE, [_POINTER, _NUMBER]),
     "rxt_encode": (None, [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]),
