@@ -94,15 +94,19 @@ class DecodeBatch:
             raise IndexError(f"a row holds 1 to {self.cache.max_len} tokens, got {len(ids)}")
         self._settle()
         self._store(index, memory)
+        tensor = memory.tensor if isinstance(memory, MemoryVersion) else None
+        row = Row(index, ids[-1], sampler, self.cache.max_len, list(ids), tensor)
         self.cache.lengths.append(0)
         try:
-            if len(ids) > 1:
+            if row.plain and self._reader is not None:
+                # By itself the last token would take most of what all of them take together.
+                row.take(self._reader.read_and_draw(ids, index))
+                row.ahead.append(row.pending)
+            elif len(ids) > 1:
                 self._read(index, ids[:-1])
         except BaseException:
             self.cache.lengths.pop()
             raise
-        tensor = memory.tensor if isinstance(memory, MemoryVersion) else None
-        row = Row(index, ids[-1], sampler, self.cache.max_len, list(ids), tensor)
         self.rows.append(row)
         return row
 
@@ -119,9 +123,10 @@ class DecodeBatch:
         late = [row for row in rows if not row.ahead]
         if late:
             self._draw(late)
-            if self._lookahead is not None and len(late) == len(rows):
-                self._lookahead.begin(rows)
-        return [row.ahead.popleft() if row.ahead else row.pending for row in rows]
+        tokens = [row.ahead.popleft() if row.ahead else row.pending for row in rows]
+        if self._lookahead is not None:
+            self._lookahead.begin(rows)
+        return tokens
 
     @torch.inference_mode()
     def _draw(self, rows: Sequence[Row]) -> None:

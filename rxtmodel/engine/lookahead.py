@@ -66,7 +66,9 @@ class Lookahead:
         return tokens
 
     def begin(self, rows: Sequence[Row]) -> None:
-        """Go on with ``rows``, the first ones of the cache, which have drawn their last tokens."""
+        """Go on with ``rows``, if they are the first ones of the cache and have no tokens left."""
+        if any(row.index >= len(rows) for row in rows):
+            return
         lengths = self._cache.lengths
         most = min(row.end - lengths[row.index] for row in rows)
         if most < 1 or any(row.ahead or not row.plain or row.pending in self._ends for row in rows):

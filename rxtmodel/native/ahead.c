@@ -94,8 +94,8 @@ static void *run_ahead(void *given)
         a->busy = 1;
         int32_t *best = a->drawn + (size_t)a->made * a->count;
         pthread_mutex_unlock(&a->lock);
-        rxt_forward(a->d, a->tokens, a->rows, a->positions, a->count, a->threads, a->scratch_size,
-                    a->scratch, a->logits, best);
+        rxt_forward(a->d, a->tokens, a->rows, a->positions, a->count, 0, a->threads,
+                    a->scratch_size, a->scratch, a->logits, best);
         int ends = 0;
         for (int i = 0; i < a->count; i++) {
             a->tokens[i] = best[i];

@@ -112,11 +112,20 @@ class NativeDecoder:
 
     def read(self, ids: Sequence[int], row: int) -> None:
         """Append tokens to a row. IndexError when they do not fit, or are none of the model's."""
-        start = self._cache.lengths[row]
-        self._cache.require_room(row, 1, len(ids))
+        self._read(ids, row, results=False)
+
+    def read_and_draw(self, ids: Sequence[int], row: int) -> int:
+        """The same; returns the most probable next token, and leaves its logits as the first."""
+        self._read(ids, row, results=True)
+        return self._best[0]
+
+    def _read(self, ids: Sequence[int], row: int, *, results: bool) -> None:
+        start, count = self._cache.lengths[row], len(ids)
+        self._cache.require_room(row, 1, count)
         self._check(ids)
-        self._forward(ids, [row] * len(ids), range(start, start + len(ids)), 1)
-        self._cache.lengths[row] += len(ids)
+        places = range(start, start + count)
+        self._forward(ids, [row] * count, places, 1, silent=count - 1, results=results)
+        self._cache.lengths[row] += count
 
     def step(self, ids: Sequence[int], allowed: Sequence[Sequence[int]] = ()) -> list[int]:
         """One token for each of the first rows; returns the most probable next ones.
@@ -155,13 +164,14 @@ class NativeDecoder:
         threads: int,
         *,
         results: bool = False,
+        silent: int = 0,
     ) -> None:
         count = len(ids)
         self._reserve(threads)
         numbers = ctypes.c_int32 * count
         self._library.rxt_forward(
             ctypes.byref(self._decoder), numbers(*ids), numbers(*rows), numbers(*positions),
-            count, threads, self._floats, self._scratch.data_ptr(),
+            count, silent, threads, self._floats, self._scratch.data_ptr(),
             self._logits.data_ptr() if results else None, self._best if results else None,
         )  # fmt: skip
 

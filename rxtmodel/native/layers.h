@@ -26,8 +26,8 @@ typedef struct {
 
 /* See decoder.c. */
 void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
-                 const int32_t *positions, int32_t count, int32_t threads, int64_t scratch_size,
-                 float *scratch, float *logits, int32_t *best);
+                 const int32_t *positions, int32_t count, int32_t silent, int32_t threads,
+                 int64_t scratch_size, float *scratch, float *logits, int32_t *best);
 
 static inline void rms_norm(const float *x, const float *weight, float eps, int dim, float *out)
 {

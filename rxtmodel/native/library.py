@@ -25,7 +25,7 @@ _SECONDS = 120
 _POINTER, _NUMBER, _SIZE = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rxt_scratch": (_SIZE, [_POINTER, _NUMBER]),
-    "rxt_forward": (None, [*[_POINTER] * 4, _NUMBER, _NUMBER, _SIZE, *[_POINTER] * 3]),
+    "rxt_forward": (None, [*[_POINTER] * 4, *[_NUMBER] * 3, _SIZE, *[_POINTER] * 3]),
     "rxt_store_delta": (None, [_POINTER, _POINTER, _NUMBER]),
     "rxt_ahead_new": (_POINTER, []),
     "rxt_ahead_begin": (
