@@ -169,7 +169,8 @@ static void *run_on_thread(void *given)
 /* Runs ``count`` tokens, of which those of one row stand in their order. ``logits`` [count - silent,
  * outputs up to a multiple of 16] and ``best`` [count - silent] are of all but the first ``silent``;
  * both may be NULL: then only caches are filled. With ``threads`` above 1 tokens are shared out,
- * which those of one row must not be, and none be silent; ``scratch`` is for as many. Threads live as long as a call: a fork, or an end, finds none of them. */
+ * which those of one row must not be, and none be silent; ``scratch`` is for as many. Threads live
+ * as long as a call: a fork, or an end, finds none of them. */
 void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
                  const int32_t *positions, int32_t count, int32_t silent, int32_t threads,
                  int64_t scratch_size, float *scratch, float *logits, int32_t *best)
