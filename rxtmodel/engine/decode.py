@@ -1,11 +1,9 @@
 """Decoding many answers at once, a token for each in a step; rows join and leave at any time."""
 
-# Shape suffixes: B rows, L layers, S slots, D width, V vocabulary.
+# Shape suffixes: B rows, L layers, S slots, T tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +11,8 @@ import torch
 from ..cache import KVCache
 from ..native import NativeDecoder, NativeUnavailable
 from .lookahead import Lookahead, worth_it
+from .memory import MemoryVersion
+from .row import Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,26 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..model import MemoryState, ReactiveTransformer
+    from ..native import NativeDeltaWrite, NativeEncoder
     from ..sampler import Sampler
-
-
-@dataclass(slots=True, eq=False)
-class Row:
-    """One answer under way. A handle: ``DecodeBatch`` moves it between rows of its slabs."""
-
-    index: int
-    pending: int
-    """The last token, not yet run through the model."""
-    sampler: Sampler
-    end: int
-    """Tokens that the cache may come to hold of it: no more are asked for."""
-    ahead: deque[int] = field(default_factory=deque)
-    """Tokens that were drawn and not yet asked for."""
-
-    @property
-    def plain(self) -> bool:
-        """Whether compiled code draws its tokens without Python."""
-        return self.sampler.greedy and not self.sampler.config.allowed
 
 
 class DecodeBatch:
@@ -54,6 +36,8 @@ class DecodeBatch:
         native: by compiled code where that can be (``rxtmodel.native``); else by PyTorch.
         lookahead: let compiled code go on with the most probable tokens, on a thread of its own,
             while those of the last step are dealt with. None: where there are two processors.
+        encoder, write: of finished interactions; on that thread they are encoded, and folded into
+            the memory that was read, when their answer ends.
     """
 
     def __init__(
@@ -64,6 +48,8 @@ class DecodeBatch:
         *,
         native: bool = True,
         lookahead: bool | None = None,
+        encoder: NativeEncoder | None = None,
+        write: NativeDeltaWrite | None = None,
     ) -> None:
         self.model = model
         weight = model.embedding.weight
@@ -93,13 +79,14 @@ class DecodeBatch:
                 self.why_not_native = str(exc)
         self._lookahead: Lookahead | None = None
         if self._native is not None and (worth_it() if lookahead is None else lookahead):
-            special = model.config.tokens.special()
-            self._lookahead = Lookahead(self._native, self.cache, special)
+            tokens = model.config.tokens
+            self._lookahead = Lookahead(self._native, self.cache, tokens, encoder, write)
 
     @torch.inference_mode()
-    def add(self, ids: Sequence[int], memory: MemoryState, sampler: Sampler) -> Row:
-        """Prefill ``ids`` against one memory (rows of size 1); the next step draws the answer's
-        first token. Raises IndexError when no row is free or ``ids`` do not fit."""
+    def add(self, ids: Sequence[int], memory: MemoryVersion | MemoryState, sampler: Sampler) -> Row:
+        """Prefill ``ids`` against one memory, or its projection (rows of size 1); the next step
+        draws the answer's first token. Raises IndexError when no row is free or ``ids`` do not
+        fit."""
         index = len(self.rows)
         if index == self.cache.max_rows:
             raise IndexError(f"all {index} rows are in use")
@@ -107,14 +94,19 @@ class DecodeBatch:
             raise IndexError(f"a row holds 1 to {self.cache.max_len} tokens, got {len(ids)}")
         self._settle()
         self._store(index, memory)
+        tensor = memory.tensor if isinstance(memory, MemoryVersion) else None
+        row = Row(index, ids[-1], sampler, self.cache.max_len, list(ids), tensor)
         self.cache.lengths.append(0)
         try:
-            if len(ids) > 1:
+            if row.plain and self._reader is not None:
+                # By itself the last token would take most of what all of them take together.
+                row.take(self._reader.read_and_draw(ids, index))
+                row.ahead.append(row.pending)
+            elif len(ids) > 1:
                 self._read(index, ids[:-1])
         except BaseException:
             self.cache.lengths.pop()
             raise
-        row = Row(index, ids[-1], sampler, self.cache.max_len)
         self.rows.append(row)
         return row
 
@@ -131,9 +123,10 @@ class DecodeBatch:
         late = [row for row in rows if not row.ahead]
         if late:
             self._draw(late)
-            if self._lookahead is not None and len(late) == len(rows):
-                self._lookahead.begin(rows)
-        return [row.ahead.popleft() if row.ahead else row.pending for row in rows]
+        tokens = [row.ahead.popleft() if row.ahead else row.pending for row in rows]
+        if self._lookahead is not None:
+            self._lookahead.begin(rows)
+        return tokens
 
     @torch.inference_mode()
     def _draw(self, rows: Sequence[Row]) -> None:
@@ -143,7 +136,7 @@ class DecodeBatch:
         if not greedy:
             drawn = [row.sampler.draw(logits[i]) for i, row in enumerate(self.rows[: len(rows)])]
         for row, token in zip(self.rows, drawn, strict=False):
-            row.pending = token
+            row.take(token)
 
     def _read(self, index: int, ids: Sequence[int]) -> None:
         """Run a prompt through the model; its keys and values are what stays of it."""
@@ -195,6 +188,16 @@ class DecodeBatch:
         taken = self.cache.lengths[row.index] - len(row.ahead)
         row.end = min(self.cache.max_len, taken + tokens)
 
+    def encoded(self, ids: Sequence[int]) -> Tensor | None:
+        """A finished interaction if it is encoded, or about to be. [L, 1, T, D]."""
+        return None if self._lookahead is None else self._lookahead.run.encoded(ids)
+
+    def folded(self, memory_LSD: Tensor, encoded_L1TD: Tensor) -> Tensor | None:
+        """The next value of the memory, if ``encoded`` gave just this, and it was read for it."""
+        if self._lookahead is None:
+            return None
+        return self._lookahead.run.folded(memory_LSD, encoded_L1TD)
+
     def _settle(self) -> None:
         if self._lookahead is not None:
             self._lookahead.settle()
@@ -204,7 +207,12 @@ class DecodeBatch:
         if row.index >= len(self.rows) or self.rows[row.index] is not row:
             raise ValueError("the row has ended, or is of another batch")
 
-    def _store(self, index: int, memory: MemoryState) -> None:
+    def _store(self, index: int, memory: MemoryVersion | MemoryState) -> None:
+        if isinstance(memory, MemoryVersion):
+            if self._native is not None and self._native.delta_shape is not None:
+                self._native.store(memory.tensor, index)
+                return
+            memory = memory.state(self.model)
         if self._memory is None:
             size = self.cache.max_rows
             self._memory = [

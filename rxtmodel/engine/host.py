@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..model import ReactiveTransformer
     from ..sampler import Sampler
-    from .decode import Row
+    from .row import Row
 
 
 class HostEngine:
@@ -37,7 +37,6 @@ class HostEngine:
         self, model: ReactiveTransformer, max_rows: int, max_len: int, *, native: bool = True
     ) -> None:
         self.model = model
-        self.batch = DecodeBatch(model, max_rows, max_len, native=native)
         self._encoder: NativeEncoder | None = None
         self._write: NativeDeltaWrite | None = None
         if native:
@@ -45,6 +44,9 @@ class HostEngine:
                 self._encoder = NativeEncoder(model)
             with suppress(NativeUnavailable):
                 self._write = NativeDeltaWrite(model)
+        self.batch = DecodeBatch(
+            model, max_rows, max_len, native=native, encoder=self._encoder, write=self._write
+        )
         self.step, self.remove = self.batch.step, self.batch.remove
         self.room, self.limit = self.batch.room, self.batch.limit
 
@@ -53,7 +55,7 @@ class HostEngine:
         rows: list[Row] = []
         try:
             for ids, memory, sampler in queries:
-                rows.append(self.batch.add(ids, memory.state(self.model), sampler))
+                rows.append(self.batch.add(ids, memory, sampler))
         except BaseException:
             for row in rows:
                 self.remove(row)
@@ -64,9 +66,13 @@ class HostEngine:
     def encode(self, interactions: Sequence[Sequence[int]]) -> list[Tensor]:
         """Each interaction's ids, encoded, [L, 1, T, D]."""
         if self._encoder is not None:
-            return [self._encoder.encode(ids) for ids in interactions]
+            return [self._encoded(self._encoder, ids) for ids in interactions]
         device = self.model.embedding.weight.device
         return [self.model.encode(torch.tensor([ids], device=device)) for ids in interactions]
+
+    def _encoded(self, encoder: NativeEncoder, ids: Sequence[int]) -> Tensor:
+        ahead = self.batch.encoded(ids)
+        return encoder.encode(ids) if ahead is None else ahead
 
     @torch.inference_mode()
     def attend(
@@ -80,5 +86,6 @@ class HostEngine:
 
     def _next(self, memory_LSD: Tensor, encoded_L1TD: Tensor) -> Tensor:
         if self._write is not None:
-            return self._write.fold(memory_LSD, encoded_L1TD[:, 0])
+            ahead = self.batch.folded(memory_LSD, encoded_L1TD)
+            return self._write.fold(memory_LSD, encoded_L1TD[:, 0]) if ahead is None else ahead
         return self.model.attend(memory_LSD[:, None], encoded_L1TD)[:, 0].contiguous()

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..cache import KVCache
-    from ..native import NativeDecoder
-    from .decode import Row
+    from ..config import TokenIds
+    from ..native import NativeDecoder, NativeDeltaWrite, NativeEncoder
+    from .row import Row
 
 
 def worth_it() -> bool:
@@ -27,10 +28,19 @@ class Lookahead:
 
     What is computed and then not asked for is not lost: a row keeps it (``Row.ahead``) until it is
     its turn, or ends. While steps are under way nothing else may touch the cache: ``settle`` first.
+    Nor is the memory update after an answer that ends alone, which ``run`` begins by itself.
     """
 
-    def __init__(self, decoder: NativeDecoder, cache: KVCache, ends: Sequence[int]) -> None:
-        self._run, self._cache = RunAhead(decoder, ends), cache
+    def __init__(
+        self,
+        decoder: NativeDecoder,
+        cache: KVCache,
+        tokens: TokenIds,
+        encoder: NativeEncoder | None = None,
+        write: NativeDeltaWrite | None = None,
+    ) -> None:
+        ends = tokens.special()
+        self.run, self._cache = RunAhead(decoder, ends, encoder, write, tokens.eos), cache
         self._ends = frozenset(ends)
         self._asked: list[Row] = []
         """Of the run, in the order in which they are asked for; empty: there is none."""
@@ -45,18 +55,20 @@ class Lookahead:
         return tokens
 
     def _take(self) -> list[int] | None:
-        drawn = self._run.take()
+        drawn = self.run.take()
         if drawn is None:
             return None
         lengths = self._cache.lengths
         tokens = [drawn[place] for place in self._places]
         for row, token, place in zip(self._asked, tokens, self._places, strict=True):
-            row.pending = token
+            row.take(token)
             lengths[place] += 1
         return tokens
 
     def begin(self, rows: Sequence[Row]) -> None:
-        """Go on with ``rows``, the first ones of the cache, which have drawn their last tokens."""
+        """Go on with ``rows``, if they are the first ones of the cache and have no tokens left."""
+        if any(row.index >= len(rows) for row in rows):
+            return
         lengths = self._cache.lengths
         most = min(row.end - lengths[row.index] for row in rows)
         if most < 1 or any(row.ahead or not row.plain or row.pending in self._ends for row in rows):
@@ -64,14 +76,16 @@ class Lookahead:
         ids = [0] * len(rows)
         for row in rows:
             ids[row.index] = row.pending
-        if self._run.begin(ids, lengths[: len(rows)], most):
+        alone = rows[0] if len(rows) == 1 else None
+        whole = (alone.said, alone.memory_LSD) if alone is not None else ()
+        if self.run.begin(ids, lengths[: len(rows)], most, *whole):
             self._asked, self._places = list(rows), [row.index for row in rows]
 
     def settle(self) -> None:
         """Stop. What was computed is kept with its rows."""
         if not self._asked:
             return
-        self._run.halt()
+        self.run.halt()
         while (tokens := self._take()) is not None:
             for row, token in zip(self._asked, tokens, strict=True):
                 row.ahead.append(token)

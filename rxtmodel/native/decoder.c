@@ -98,6 +98,21 @@ static int32_t best_of(float *logits, const float *bias, int count)
     return 0;
 }
 
+/* Stores a memory of the delta rule, [layers that read one][slots][dim], as ``row`` reads it. */
+void rxt_store_delta(const decoder *d, const float *memory, int32_t row)
+{
+    for (int i = 0; i < d->num_layers; i++) {
+        const layer *l = d->layers + i;
+        if (l->read != READ_DELTA) continue;
+        const size_t width = (size_t)l->read_dim, dim = width * (size_t)l->read_heads;
+        float *to = l->memory_k + row * dim * (size_t)l->slots;
+        for (int n = 0; n < l->read_heads; n++)
+            for (int s = 0; s < l->slots; s++, to += width)
+                memcpy(to, memory + s * dim + n * width, width * sizeof *to);
+        memory += dim * (size_t)l->slots;
+    }
+}
+
 /* Floats of scratch that each thread of ``rxt_forward`` takes. */
 int64_t rxt_scratch(const decoder *d, int32_t longest)
 {
@@ -109,7 +124,7 @@ typedef struct {
     const int32_t *tokens, *rows, *positions;
     float *scratch, *logits;
     int32_t *best;
-    int32_t count;
+    int32_t count, silent; /* tokens, and the first of them of which no logits are wanted */
     pthread_t thread;
     int started;
 } part;
@@ -129,17 +144,19 @@ static void run_part(const part *p)
         for (int i = 0; i < d->num_layers; i++)
             run_layer(d, d->layers + i, p->rows + from, p->positions + from, some, x, normed,
                       wide, mixed, turned, scores);
-        if (!p->logits) continue;
-        const float *last = x;
+        const int first = p->silent > from ? p->silent - from : 0, loud = some - first;
+        if (!p->logits || loud < 1) continue;
+        const float *last = x + first * dim;
         if (d->final_norm) {
-            for (int t = 0; t < some; t++)
-                rms_norm(x + t * dim, d->final_norm, d->eps, d->dim, normed + t * dim);
+            for (int t = 0; t < loud; t++)
+                rms_norm(last + t * dim, d->final_norm, d->eps, d->dim, normed + t * dim);
             last = normed;
         }
-        float *to = p->logits + from * outputs;
-        multiply(&d->head, last, dim, to, outputs, some, 0, turned);
-        for (int t = 0; t < some; t++)
-            p->best[from + t] = best_of(to + t * outputs, d->bias, d->head.outputs);
+        float *to = p->logits + (from + first - p->silent) * outputs;
+        int32_t *best = p->best + (from + first - p->silent);
+        multiply(&d->head, last, dim, to, outputs, loud, 0, turned);
+        for (int t = 0; t < loud; t++)
+            best[t] = best_of(to + t * outputs, d->bias, d->head.outputs);
     }
 }
 
@@ -149,13 +166,14 @@ static void *run_on_thread(void *given)
     return NULL;
 }
 
-/* Runs ``count`` tokens, of which those of one row stand in their order. ``logits`` [count, outputs
- * up to a multiple of 16] and ``best`` [count] may both be NULL: then only caches are filled.
- * With ``threads`` above 1 tokens are shared out, which those of one row must not be; ``scratch``
- * is for as many. Threads live as long as a call: a fork, or an end, finds none of them. */
+/* Runs ``count`` tokens, of which those of one row stand in their order. ``logits`` [count - silent,
+ * outputs up to a multiple of 16] and ``best`` [count - silent] are of all but the first ``silent``;
+ * both may be NULL: then only caches are filled. With ``threads`` above 1 tokens are shared out,
+ * which those of one row must not be, and none be silent; ``scratch`` is for as many. Threads live
+ * as long as a call: a fork, or an end, finds none of them. */
 void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
-                 const int32_t *positions, int32_t count, int32_t threads, int64_t scratch_size,
-                 float *scratch, float *logits, int32_t *best)
+                 const int32_t *positions, int32_t count, int32_t silent, int32_t threads,
+                 int64_t scratch_size, float *scratch, float *logits, int32_t *best)
 {
     const size_t outputs = PADDED(d->head.outputs);
     threads = threads < 1 ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads;
@@ -165,7 +183,7 @@ void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
         const int last = (int)((int64_t)count * (i + 1) / threads);
         parts[i] = (part){d, tokens + first, rows + first, positions + first,
                           scratch + i * scratch_size, logits ? logits + first * outputs : NULL,
-                          best ? best + first : NULL, last - first, 0, 0};
+                          best ? best + first : NULL, last - first, silent, 0, 0};
         if (i) parts[i].started = !pthread_create(&parts[i].thread, NULL, run_on_thread, &parts[i]);
         if (!parts[i].started) run_part(&parts[i]);
     }

@@ -73,6 +73,8 @@ class NativeDecoder:
             self._keep, model.config, self._layers, model.embedding.weight, rope, cache.max_len
         )
         describe_head(self._keep, self._decoder, model, self._bias)
+        self.delta_shape: tuple[int, int, int] | None = None
+        """Of memories that ``store`` takes; None: there are no slabs, or not of the delta rule."""
         self.int8 = self._keep.shortened
         """Whether some weights are those of eight bits."""
         self._logits = torch.zeros(cache.max_rows, width)
@@ -90,13 +92,40 @@ class NativeDecoder:
             layer.slots = slab[0].shape[2]
             layer.memory_k, layer.memory_v = self._keep(slab[0]), self._keep(slab[-1])
 
+        reads = [layer for layer in self._layers if layer.read != structs.READ_NOTHING]
+        if reads and all(layer.read == structs.READ_DELTA for layer in reads):
+            first = reads[0]
+            self.delta_shape = len(reads), first.slots, first.read_heads * first.read_dim
+
+    def store(self, memory_LSD: Tensor, row: int) -> None:
+        """Have a row read this memory of ``delta_shape``, float32. ValueError for another shape.
+
+        The same as its projection in the slabs, without the operators, which take as long as to
+        read four tokens.
+        """
+        if memory_LSD.shape != self.delta_shape:
+            raise ValueError(
+                f"a memory has shape {self.delta_shape}, not {tuple(memory_LSD.shape)}"
+            )
+        memory_LSD = memory_LSD.contiguous()
+        self._library.rxt_store_delta(ctypes.byref(self._decoder), memory_LSD.data_ptr(), row)
+
     def read(self, ids: Sequence[int], row: int) -> None:
         """Append tokens to a row. IndexError when they do not fit, or are none of the model's."""
-        start = self._cache.lengths[row]
-        self._cache.require_room(row, 1, len(ids))
+        self._read(ids, row, results=False)
+
+    def read_and_draw(self, ids: Sequence[int], row: int) -> int:
+        """The same; returns the most probable next token, and leaves its logits as the first."""
+        self._read(ids, row, results=True)
+        return self._best[0]
+
+    def _read(self, ids: Sequence[int], row: int, *, results: bool) -> None:
+        start, count = self._cache.lengths[row], len(ids)
+        self._cache.require_room(row, 1, count)
         self._check(ids)
-        self._forward(ids, [row] * len(ids), range(start, start + len(ids)), 1)
-        self._cache.lengths[row] += len(ids)
+        places = range(start, start + count)
+        self._forward(ids, [row] * count, places, 1, silent=count - 1, results=results)
+        self._cache.lengths[row] += count
 
     def step(self, ids: Sequence[int], allowed: Sequence[Sequence[int]] = ()) -> list[int]:
         """One token for each of the first rows; returns the most probable next ones.
@@ -135,18 +164,25 @@ class NativeDecoder:
         threads: int,
         *,
         results: bool = False,
+        silent: int = 0,
     ) -> None:
         count = len(ids)
         self._reserve(threads)
         numbers = ctypes.c_int32 * count
         self._library.rxt_forward(
             ctypes.byref(self._decoder), numbers(*ids), numbers(*rows), numbers(*positions),
-            count, threads, self._floats, self._scratch.data_ptr(),
+            count, silent, threads, self._floats, self._scratch.data_ptr(),
             self._logits.data_ptr() if results else None, self._best if results else None,
         )  # fmt: skip
 
     def begin(
-        self, run: int, ids: Sequence[int], positions: Sequence[int], most: int, ends: Sequence[int]
+        self,
+        run: int,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        most: int,
+        ends: Sequence[int],
+        whole: structs.Interaction | None,
     ) -> bool:
         """Have ``RunAhead`` compute steps of the first rows. Nothing else may run meanwhile."""
         count = len(ids)
@@ -157,6 +193,7 @@ class NativeDecoder:
             run, ctypes.byref(self._decoder), numbers(*ids), numbers(*positions), count, threads,
             most, (ctypes.c_int32 * len(ends))(*ends), len(ends), self._floats,
             self._scratch.data_ptr(), self._logits.data_ptr(),
+            None if whole is None else ctypes.byref(whole),
         )  # fmt: skip
         return not error
 

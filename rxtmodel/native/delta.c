@@ -3,18 +3,7 @@
  *     M' = M + K^T diag(eta) (V - K M)        eta_t = b_t / max(1, sum_u b_u |k_t . k_u|)
  *
  * K are unit vectors over the slots. Computed in this order: nothing as large as slots x slots. */
-#include "layers.h"
-
-typedef struct {
-    const float *norm, *strength_bias;
-    product k, v, strength;
-} write_layer;
-
-typedef struct {
-    const write_layer *layers;
-    int32_t num_layers, dim, heads, slots, width;
-    float eps;
-} delta_write;
+#include "interaction.h"
 
 /* Floats of scratch that ``rxt_fold`` takes for so many tokens. */
 int64_t rxt_fold_scratch(const delta_write *w, int32_t count)
@@ -122,11 +111,12 @@ void rxt_fold(const delta_write *w, const float *memory, const float *encoded, i
 }
 
 /* Sizes of the structures, for whoever mirrors them. */
-void rxt_sizes(int32_t sizes[5])
+void rxt_sizes(int32_t sizes[6])
 {
     sizes[0] = (int32_t)sizeof(product);
     sizes[1] = (int32_t)sizeof(layer);
     sizes[2] = (int32_t)sizeof(decoder);
     sizes[3] = (int32_t)sizeof(write_layer);
     sizes[4] = (int32_t)sizeof(delta_write);
+    sizes[5] = (int32_t)sizeof(interaction);
 }

@@ -1,5 +1,5 @@
 /* An encoder's layers for one finished interaction: every token sees all of them. */
-#include "layers.h"
+#include "interaction.h"
 
 /* Floats of scratch that ``rxt_encode`` takes for so many tokens. */
 int64_t rxt_encode_scratch(const decoder *d, int32_t count)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,8 +41,8 @@ class NativeEncoder:
             raise NativeUnavailable(reason)
         self._library, self._keep = library.load(), Kept(int8=False)
         config, stack = model.config, model.config.encoder_stack
-        self._vocab_size, self._longest = config.vocab_size, config.max_seq_len
-        shape = (stack.attention.num_kv_heads, self._longest, stack.head_dim)
+        self._vocab_size, self.longest = config.vocab_size, config.max_seq_len
+        shape = (stack.attention.num_kv_heads, self.longest, stack.head_dim)
         kv = torch.zeros(shape), torch.zeros(shape)
         self._layers = (structs.Layer * len(model.encoder))()
         for out, layer in zip(self._layers, model.encoder, strict=True):
@@ -50,16 +51,25 @@ class NativeEncoder:
         embedding = model.encoder_embedding or model.embedding
         self._stack = describe_stack(
             self._keep, stack, self._layers, embedding.weight, None if stack.nope else table,
-            self._longest,
+            self.longest,
         )  # fmt: skip
         self._scratch = torch.empty(0)
         self._out = torch.empty(0)
 
+    @property
+    def stack(self) -> structs.Decoder:
+        """What C knows of it."""
+        return self._stack
+
+    def shape(self, count: int) -> tuple[int, ...]:
+        """Of an interaction of so many tokens, encoded."""
+        return len(self._layers), 1, count, self._stack.dim
+
     def encode(self, ids: Sequence[int]) -> Tensor:
         """Every layer's output, [L, 1, T, D]. IndexError for ids of no token, or too many."""
         count = len(ids)
-        if not 1 <= count <= self._longest:
-            raise IndexError(f"an interaction has 1 to {self._longest} tokens, got {count}")
+        if not 1 <= count <= self.longest:
+            raise IndexError(f"an interaction has 1 to {self.longest} tokens, got {count}")
         if min(ids) < 0 or max(ids) >= self._vocab_size:
             raise IndexError(f"ids must be those of {self._vocab_size} tokens, got {list(ids)}")
         stack = ctypes.byref(self._stack)
@@ -71,8 +81,8 @@ class NativeEncoder:
             stack, (ctypes.c_int32 * count)(*ids), count,
             self._scratch.data_ptr(), self._out.data_ptr(),
         )  # fmt: skip
-        numbers = len(self._layers) * count * self._stack.dim
-        return self._out[:numbers].view(len(self._layers), 1, count, self._stack.dim).clone()
+        shape = self.shape(count)
+        return self._out[: math.prod(shape)].view(shape).clone()
 
 
 class NativeDeltaWrite:
@@ -104,6 +114,11 @@ class NativeDeltaWrite:
             eps=epsilon(config.norm_eps),
         )
         self._scratch = torch.empty(0)
+
+    @property
+    def write(self) -> structs.DeltaWrite:
+        """What C knows of it."""
+        return self._write
 
     def fold(self, memory_LSD: Tensor, encoded_LTD: Tensor) -> Tensor:
         """The next value, [L, S, D] float32; the given one stays as it is."""

@@ -11,7 +11,7 @@ typedef struct {
     const float *attention_norm, *memory_norm, *ff_norm;
     product qkv, out, read_q, read_out, gate_up, down;
     float *k, *v;                         /* cache, [rows][kv heads][max_len][head_dim] */
-    const float *memory_k, *memory_v;     /* [rows][kv heads][slots][width]; delta: k alone */
+    float *memory_k, *memory_v;           /* [rows][kv heads][slots][width]; delta: k alone */
     int32_t read, read_heads, read_kv_heads, read_dim, slots;
     int32_t ff_dim;
 } layer;
@@ -26,8 +26,8 @@ typedef struct {
 
 /* See decoder.c. */
 void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
-                 const int32_t *positions, int32_t count, int32_t threads, int64_t scratch_size,
-                 float *scratch, float *logits, int32_t *best);
+                 const int32_t *positions, int32_t count, int32_t silent, int32_t threads,
+                 int64_t scratch_size, float *scratch, float *logits, int32_t *best);
 
 static inline void rms_norm(const float *x, const float *weight, float eps, int dim, float *out)
 {

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _SOURCES = ("decoder.c", "ahead.c", "encoder.c", "delta.c")
-_HEADERS = ("vector.h", "products.h", "layers.h")
+_HEADERS = ("vector.h", "products.h", "layers.h", "interaction.h")
 _FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-pthread", "-shared")
 _NATIVE = "-march=native"
 """Not every compiler knows it on every processor."""
@@ -25,14 +25,18 @@ _SECONDS = 120
 _POINTER, _NUMBER, _SIZE = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rxt_scratch": (_SIZE, [_POINTER, _NUMBER]),
-    "rxt_forward": (None, [*[_POINTER] * 4, _NUMBER, _NUMBER, _SIZE, *[_POINTER] * 3]),
+    "rxt_forward": (None, [*[_POINTER] * 4, *[_NUMBER] * 3, _SIZE, *[_POINTER] * 3]),
+    "rxt_store_delta": (None, [_POINTER, _POINTER, _NUMBER]),
     "rxt_ahead_new": (_POINTER, []),
     "rxt_ahead_begin": (
         _NUMBER,
-        [*[_POINTER] * 4, *[_NUMBER] * 3, _POINTER, _NUMBER, _SIZE, *[_POINTER] * 2],
+        [*[_POINTER] * 4, *[_NUMBER] * 3, _POINTER, _NUMBER, _SIZE, *[_POINTER] * 3],
     ),
     "rxt_ahead_take": (_NUMBER, [_POINTER] * 2),
     "rxt_ahead_halt": (None, [_POINTER]),
+    "rxt_ahead_forget": (_NUMBER, [_POINTER]),
+    "rxt_ahead_encoded": (_NUMBER, [_POINTER, _POINTER, _NUMBER, _POINTER]),
+    "rxt_ahead_folded": (_NUMBER, [_POINTER] * 2),
     "rxt_ahead_free": (None, [_POINTER]),
     "rxt_encode_scratch": (_SIZE, [_POINTER, _NUMBER]),
     "rxt_encode": (None, [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]),

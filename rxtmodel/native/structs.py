@@ -55,6 +55,16 @@ class Decoder(ctypes.Structure):
     ]
 
 
+class Interaction(ctypes.Structure):
+    """``interaction``."""
+
+    _fields_: ClassVar = [
+        *((name, c_void_p) for name in ("encoder", "write", "ids")),
+        *((name, c_void_p) for name in ("scratch", "out", "fold_scratch", "next", "memory")),
+        *((name, c_int32) for name in ("count", "longest", "eos")),
+    ]
+
+
 class WriteLayer(ctypes.Structure):
     """``write_layer``."""
 

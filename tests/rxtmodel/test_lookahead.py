@@ -67,7 +67,7 @@ def test_a_step_is_made_before_it_is_asked_for() -> None:
     memory = MODEL.project_memory(random_memory(MODEL, 1))
     row = batch.add([12, 20], memory, Sampler(GREEDY, 1))
     first = batch.step([row])
-    assert batch._lookahead._run.take() is not None  # nobody has asked for it yet
+    assert batch._lookahead.run.take() is not None  # nobody has asked for it yet
     batch = batch_of(1, lookahead=True)
     row = batch.add([12, 20], memory, Sampler(GREEDY, 1))
     batch.step([row])

@@ -103,7 +103,7 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(fresh: Path) -> None:
 
 
 def test_the_structures_are_those_of_the_c_files() -> None:
-    sizes = (ctypes.c_int32 * 5)()
+    sizes = (ctypes.c_int32 * 6)()
     library.load().rxt_sizes(sizes)
-    mirrors = "Product", "Layer", "Decoder", "WriteLayer", "DeltaWrite"
+    mirrors = "Product", "Layer", "Decoder", "WriteLayer", "DeltaWrite", "Interaction"
     assert list(sizes) == [ctypes.sizeof(getattr(structs, name)) for name in mirrors]
