@@ -101,11 +101,16 @@ class FusedStep:
         """As ``logits``, and ``DeviceRows.draw`` of them."""
         self._divided(order_B, out_B)
 
+    def goes_whole(self, count: int) -> bool:
+        """Whether a step of ``count`` rows is one kernel, which must be alone (``alone``)."""
+        return self._whole is not None and count > _PART
+
     def _divided(self, order_B: Tensor, out_B: Tensor | None) -> Tensor:
         """Many rows go as one kernel, or in parts beside each other: while one reads memories,
         which takes all of the bandwidth, another multiplies, which takes little."""
         count = len(order_B)
-        if self._whole is not None and count > _PART:
+        if self.goes_whole(count):
+            assert self._whole is not None
             self._whole.run(order_B, self._logits[:count])
             if out_B is not None:
                 self.draw(self._logits[:count], order_B, out_B)

@@ -8,6 +8,7 @@ the host, which can launch the step after it before it knows the token.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .alone import alone
 from .fused import FusedStep
 from .graphs import Graphs, fill, round_up
 from .plain import PlainStep
@@ -23,6 +25,7 @@ from .support import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from ..model import ReactiveTransformer
     from ..sampler import Sampler
@@ -165,13 +168,14 @@ class Launches:
             before, order = self._order[count]
             work = partial(self._step, order, self._out[count])
             hush = partial(order.fill_, self.rows.nobody)
-            if not self.graphs.has(("step", count)):
+            with self._alone(count):
+                if not self.graphs.has(("step", count)):
+                    self.graphs.run(("step", count), work, hush)
+                    before = []
+                if rows != before:
+                    fill(order, rows + [self.rows.nobody] * (count - len(rows)))
+                    self._order[count] = (rows, order)
                 self.graphs.run(("step", count), work, hush)
-                before = []
-            if rows != before:
-                fill(order, rows + [self.rows.nobody] * (count - len(rows)))
-                self._order[count] = (rows, order)
-            self.graphs.run(("step", count), work, hush)
             out = self._out[count]
             if self.graphs.stream is None:
                 return Drawn(out.clone(), None)
@@ -180,6 +184,12 @@ class Launches:
             done = torch.cuda.Event()
             done.record()
             return Drawn(host, done)
+
+    def _alone(self, count: int) -> AbstractContextManager[Any]:
+        stream = self.graphs.stream
+        if stream is None or self.fused is None or not self.fused.goes_whole(count):
+            return nullcontext()
+        return alone(stream)
 
     def _step(self, order_B: Tensor, out_B: Tensor) -> None:
         if self.fused is not None:

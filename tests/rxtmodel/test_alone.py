@@ -1,0 +1,70 @@
+"""Steps whose blocks wait for each other never run beside another such step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rxtmodel.engine import alone as module
+from rxtmodel.engine.alone import alone
+
+
+class Event:
+    """When what was launched before ``record`` is over."""
+
+    def __init__(self) -> None:
+        self.on: Stream | None = None
+
+    def record(self, stream: Stream) -> None:
+        self.on = stream
+        stream.launched.append("over")
+
+
+class Stream:
+    def __init__(self, device_index: int = 0) -> None:
+        self.device_index, self.launched = device_index, []
+
+    def wait_event(self, event: Event) -> None:
+        self.launched.append(event.on)
+
+    def step(self) -> None:
+        with alone(self):
+            self.launched.append("step")
+
+
+@pytest.fixture(autouse=True)
+def no_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(module, "_last", {})
+
+
+def test_a_stream_alone_waits_for_nobody():
+    stream = Stream()
+    stream.step()
+    stream.step()
+    assert stream.launched == ["step", "over", "step", "over"]
+
+
+def test_a_step_waits_for_the_last_one_of_another_stream():
+    one, two = Stream(), Stream()
+    one.step()
+    two.step()
+    one.step()
+    assert two.launched == [one, "step", "over"]
+    assert one.launched == ["step", "over", two, "step", "over"]
+
+
+def test_devices_do_not_wait_for_each_other():
+    one, two = Stream(0), Stream(1)
+    one.step()
+    two.step()
+    assert two.launched == ["step", "over"]
+
+
+def test_a_launch_that_failed_is_waited_for_all_the_same():
+    """Part of it may be on the device."""
+    one, two = Stream(), Stream()
+    with pytest.raises(RuntimeError), alone(one):
+        raise RuntimeError("half of it")
+    two.step()
+    assert two.launched == [one, "step", "over"]
