@@ -47,7 +47,8 @@ class Parts:
         mark = token in self._special
         if mark:
             # A part may come once, in the order of the template; whatever else is drawn ends it.
-            begins = token != tokens.eos and token in tokens.allowed(section, tools=self._tools)
+            allowed = tokens.allowed(section, tools=self._tools)
+            begins = token in allowed and token not in tokens.all_ends
             ended = ended if begins else "eos"
             text = self._detokenizer.finish()
             self._section = tokens.section_after(section, token)

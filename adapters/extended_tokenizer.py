@@ -37,7 +37,8 @@ class ForeignVocabulary:
     def with_template(self, tokens: TokenIds) -> Tokenizer:
         """With the special tokens that lie beyond the vocabulary. Raises TokenizerError."""
         defaults = TokenIds().to_dict()
-        new = {i: name for name, i in tokens.to_dict().items() if i is not None and i >= self.size}
+        ids = {name: i for name, i in tokens.to_dict().items() if name in defaults}
+        new = {i: name for name, i in ids.items() if i is not None and i >= self.size}
         for token, name in sorted(new.items()):
             text = SPECIAL_TOKENS[defaults[name]]
             while self._inner.token_to_id(text) is not None:  # a word of the model's language

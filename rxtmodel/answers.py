@@ -45,7 +45,8 @@ class AnswerReader:
         self.section: Section = section_at_start(thinking)
         self.ended = False
         self._starts = frozenset({tokens.answer, tokens.think, tokens.tool_call} - {None})
-        self._misplaced = frozenset(tokens.special()) - self._starts - {tokens.eos}
+        self._ends = frozenset(tokens.all_ends)
+        self._misplaced = frozenset(tokens.special()) - self._starts - self._ends
         self._thinking: list[int] = []
         self._answer: list[int] = []
         self._calls: list[list[int]] = []
@@ -55,7 +56,7 @@ class AnswerReader:
         """The part that ``token`` is text of; None for a special token and after the end."""
         if self.ended or token in self._misplaced:
             self._stray.append(token)
-        elif token == self.tokens.eos:
+        elif token in self._ends:
             self.ended = True
         elif token in self._starts:
             self.section = self.tokens.section_after(self.section, token)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+GENERATION_FILE = "generation_config.json"
 
 
 def read_json(folder: Path) -> Any:
@@ -30,6 +31,19 @@ def read_json(folder: Path) -> Any:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise CheckpointError(f"model folder {folder} has no {path.name}; is it one?")
+    return _parsed(path)
+
+
+def read_generation(folder: Path) -> dict[str, Any]:
+    """The content of ``generation_config.json``, if there is one. Raises CheckpointError."""
+    path = folder / GENERATION_FILE
+    data = _parsed(path) if path.is_file() else {}
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} holds no object, but {type(data).__name__}")
+    return data
+
+
+def _parsed(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except ValueError as error:

@@ -45,7 +45,9 @@ def generate(
     # What the padding left in the cache lies beyond each row's length and is overwritten.
     cache.lengths = [len(prompt) - 1 for prompt in prompts]
     pending = torch.tensor([[prompt[-1]] for prompt in prompts], device=device)
-    banned, end = model.config.tokens.not_drawn(), model.config.tokens.eos
+    tokens = model.config.tokens
+    banned, end = tokens.not_drawn(), tokens.eos
+    ends = torch.tensor(tokens.all_ends, device=device)
     done = torch.zeros(count, dtype=torch.bool, device=device)
     drawn = []
     for _ in range(max_tokens):
@@ -54,8 +56,8 @@ def generate(
         cache.advance(1)
         logits[:, banned] = -torch.inf
         token = logits.argmax(-1)
+        done |= torch.isin(token, ends)
         drawn.append(token.masked_fill(done, end))
-        done |= token == end
         pending = token[:, None]
         if bool(done.all()):
             break

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ConfigError
@@ -48,10 +49,13 @@ class TokenIds:
     internal: int | None = INTERNAL
     tool_use: int | None = TOOL_USE
     tool_call: int | None = TOOL_CALL
+    ends: tuple[int, ...] = ()
+    """More tokens that end an answer. In an interaction that is encoded ``eos`` stands for them."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Every id by name."""
-        return dataclasses.asdict(self)
+        """Every id by name; ``ends`` where there are any."""
+        ids = dataclasses.asdict(self)
+        return ids if self.ends else {name: i for name, i in ids.items() if name != "ends"}
 
     def query_ids(
         self,
@@ -99,9 +103,7 @@ class TokenIds:
 
     def completed_ids(self, prompt: Sequence[int], generated: Sequence[int]) -> list[int]:
         """A whole interaction of what the decoder was given and what it drew; it ends once."""
-        kept = list(generated)
-        if self.eos in kept:
-            del kept[kept.index(self.eos) :]
+        kept = takewhile(lambda token: token not in self.all_ends, generated)
         return [*prompt, *kept, self.eos]
 
     def instruction_ids(self, text: Sequence[int]) -> list[int]:
@@ -130,8 +132,8 @@ class TokenIds:
         wanted: dict[Section, tuple[int | None, ...]] = {
             "query": (self.answer, self.think),
             "thinking": (self.answer, call),
-            "answer": (self.eos, call),
-            "tool_call": (self.eos,),
+            "answer": (*self.all_ends, call),
+            "tool_call": self.all_ends,
         }
         return tuple(token for token in wanted[section] if token is not None)
 
@@ -141,11 +143,17 @@ class TokenIds:
 
     @cached_property
     def _special(self) -> tuple[int, ...]:
-        return tuple(sorted({token for token in self.to_dict().values() if token is not None}))
+        named = (i for name, i in self.to_dict().items() if name != "ends" and i is not None)
+        return tuple(sorted({*named, *self.ends}))
+
+    @cached_property
+    def all_ends(self) -> tuple[int, ...]:
+        """Tokens of which each ends an answer."""
+        return (self.eos, *self.ends)
 
     def not_drawn(self) -> list[int]:
-        """Special tokens that a plain answer does not hold: all but the one that ends it."""
-        return [token for token in self.special() if token != self.eos]
+        """Special tokens that a plain answer does not hold: all but those that end it."""
+        return [token for token in self.special() if token not in self.all_ends]
 
 
 def section_at_start(thinking: Thinking) -> Section:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .config import AttentionConfig, MemoryConfig, RxtConfig
 from .errors import CheckpointError, ConfigError
-from .files import CONFIG_FILE, check_weights, read_json, read_shards
+from .files import CONFIG_FILE, check_weights, read_generation, read_json, read_shards
 from .formats import llama
 from .model import ReactiveTransformer
 
@@ -56,7 +56,7 @@ def extend_llama(
     try:
         fields = llama.fields_of(data)
         first = fields["vocab_size"] if first_new_id is None else first_new_id
-        tokens, new = llama.token_ids(data, first)
+        tokens, new = llama.token_ids(data, first, read_generation(folder))
         sizes = {
             "vocab_size": max(fields["vocab_size"], first + new),
             "max_seq_len": max_seq_len or min(fields["max_seq_len"], LONGEST),

@@ -122,6 +122,10 @@ class RxtConfig(LmConfig):
             "stateless layers of kind 'moe' need experts",
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """See ``LmConfig.to_dict``."""
+        return {**super().to_dict(), "tokens": self.tokens.to_dict()}
+
     @property
     def encoder_stack(self) -> StackConfig:
         """What the encoder's layers are made of."""

@@ -83,19 +83,29 @@ def refuse_unsupported(data: Mapping[str, Any]) -> None:
         raise CheckpointError(f"a decoder with {', '.join(found)} cannot be converted exactly")
 
 
-def token_ids(data: Mapping[str, Any], size: int) -> tuple[TokenIds, int]:
+def token_ids(
+    data: Mapping[str, Any], size: int, generation: Mapping[str, Any] | None = None
+) -> tuple[TokenIds, int]:
     """The template's ids: its own tokens where it has them, else new ones from ``size`` on.
 
-    Returns also how many are new.
+    Several tokens may end an answer; ``generation``, what the checkpoint says of drawing, may name
+    more. Returns also how many are new.
     """
     found: dict[str, int | None] = {"unk": None, "mask": None}
     for name in ("bos", "eos", "pad"):
-        token = data.get(f"{name}_token_id")
-        token = token[0] if isinstance(token, list) and token else token
-        if isinstance(token, int) and 0 <= token < size and token not in found.values():
-            found[name] = token
+        for token in _listed(data.get(f"{name}_token_id"))[:1]:
+            if 0 <= token < size and token not in found.values():
+                found[name] = token
+    given = [*_listed(data.get("eos_token_id")), *_listed((generation or {}).get("eos_token_id"))]
+    ends = [i for i in dict.fromkeys(given) if 0 <= i < size and i not in found.values()]
     new = [name for name in TokenIds().to_dict() if name not in found]
-    return TokenIds(**found, **{name: size + i for i, name in enumerate(new)}), len(new)
+    placed = {name: size + i for i, name in enumerate(new)}
+    return TokenIds(**found, **placed, ends=tuple(ends)), len(new)
+
+
+def _listed(given: Any) -> list[int]:
+    several = given if isinstance(given, list) else [given]
+    return [token for token in several if isinstance(token, int)]
 
 
 def decoder_weights(

@@ -64,6 +64,15 @@ def test_a_generated_sequence_becomes_its_parts(tokenizer: Tokenizer) -> None:
     assert (parsed.name, parsed.arguments) == ("look", {"at": "dog"})
 
 
+def test_an_answer_ends_with_any_of_the_models_ends(tokenizer: Tokenizer) -> None:
+    tokens = dataclasses.replace(IDS, mask=None, ends=(IDS.mask,))
+    other = Tokenizer(tokenizer._inner, tokens)
+    say = tokenizer.encode("let me see")
+    for end in (IDS.eos, IDS.mask):
+        found, finish = drafts(other, [*say, end, *say])
+        assert (joined(found, "answer"), finish) == ("let me see", "eos")
+
+
 def test_a_tool_call_may_follow_thinking_at_once(tokenizer: Tokenizer) -> None:
     ids = [*tokenizer.encode("hm"), IDS.tool_call, *tokenizer.encode(CALL), IDS.eos]
     found, _ = drafts(tokenizer, ids, "thinking", tools=True)

@@ -55,6 +55,11 @@ def test_an_answer_that_was_cut_off_has_not_ended():
     assert (parts.ended, parts.section, parts.tool_calls) == (False, "tool_call", ((21,),))
 
 
+def test_an_answer_ends_with_any_of_its_ends():
+    parts = read_answer(TokenIds(ends=(40, 41)), [20, 41, 21])
+    assert (parts.answer, parts.ended, parts.stray) == ((20,), True, (21,))
+
+
 def test_a_model_that_thinks_twice_is_followed():
     parts = read_answer(OURS, [20, ANSWER, 30, THINK, 21, ANSWER, 31, EOS], "extended")
     assert (parts.thinking, parts.answer) == ((20, 21), (30, 31))

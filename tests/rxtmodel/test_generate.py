@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rxtmodel.generate import generate, pad
-from rxtmodel.template import EOS, PAD, SPECIAL_TOKENS
+from rxtmodel.template import EOS, PAD, SPECIAL_TOKENS, TokenIds
 
 from .tiny import VARIANTS, random_memory, tiny_model
 
@@ -52,6 +52,16 @@ def test_an_answer_stops_at_its_own_end():
     assert found == [slowly(model, t, memory[:, i : i + 1], 12) for i, t in enumerate(texts)]
     assert len({len(answer) for answer in found}) > 2
     assert not any(token in answer for answer in found for token in range(len(SPECIAL_TOKENS)))
+
+
+def test_an_answer_stops_at_any_of_its_ends():
+    model = tiny_model("delta", num_layers=2, tie_head=False, seed=3, tokens=TokenIds(ends=(20,)))
+    model.requires_grad_(False)
+    model.head.bias[20] = 3.0
+    texts = [[11 + n, 12 + n] for n in range(10)]
+    found = generate(model, texts, random_memory(model, 10), max_tokens=12)
+    assert len({len(answer) for answer in found}) > 2
+    assert not any(20 in answer for answer in found)
 
 
 def test_special_tokens_are_never_drawn():

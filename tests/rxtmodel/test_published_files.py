@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rxtmodel import CheckpointError, ReactiveTransformer, SqaLM
+from rxtmodel import CheckpointError, ReactiveTransformer, SqaLM, TokenIds
 from rxtmodel.checkpoint import weights_fingerprint
 from rxtmodel.files import CONFIG_FILE, WEIGHTS_FILE
 
@@ -372,6 +372,7 @@ def test_repositories_of_single_components_make_a_model(beta, tmp_path):
         ({"variant": "simple", "memory": {"gate": "channel"}}, "the 'channel' gate"),
         ({"variant": "simple"}, "a head that shares the embedding"),
         ({"variant": "simple", "tie_head": False}, "norms with an eps of their own"),
+        ({"variant": "simple", "tokens": TokenIds(ends=(20,))}, "several tokens that end"),
     ],
 )
 def test_what_the_published_format_cannot_hold_is_named(tmp_path, settings, words):

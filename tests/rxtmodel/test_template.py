@@ -89,6 +89,22 @@ def test_what_was_generated_is_remembered_as_it_was_and_ends_once():
     assert OURS.completed_ids(prompt, []) == [*prompt, EOS]
 
 
+def test_any_of_several_ends_ends_an_answer_and_one_of_them_is_remembered():
+    tokens = TokenIds(ends=(40, 41))
+    assert tokens.all_ends == (EOS, 40, 41)
+    for end in tokens.all_ends:
+        assert tokens.completed_ids([20], [21, end, 22]) == [20, 21, EOS]
+    assert tokens.allowed("answer") == tokens.allowed("tool_call") == (EOS, 40, 41)
+    assert set(tokens.special()) == {*range(11), 40, 41}
+    assert not {EOS, 40, 41} & set(tokens.not_drawn())
+
+
+def test_ids_without_further_ends_are_written_as_ever():
+    """Fingerprints are made of them."""
+    assert "ends" not in OURS.to_dict()
+    assert TokenIds(ends=(40,)).to_dict()["ends"] == (40,)
+
+
 @pytest.mark.parametrize(
     ("ask", "name"),
     [

@@ -173,6 +173,43 @@ def test_ids_of_the_frame_come_from_the_config_where_they_can(tmp_path, fields, 
     assert model.config.vocab_size == size
 
 
+@pytest.mark.parametrize(
+    ("config", "generation", "eos", "ends"),
+    [
+        (2, None, 2, ()),
+        ([3, 2, 5], None, 3, (2, 5)),
+        (3, {"eos_token_id": [3, 6, VOCAB + 4]}, 3, (6,)),
+        (3, {"eos_token_id": 4}, 3, (4,)),
+        (3, {}, 3, ()),
+    ],
+)
+def test_all_tokens_that_end_an_answer_of_the_checkpoint_end_one_of_ours(
+    tmp_path, config, generation, eos, ends
+):
+    save(tmp_path)
+    edit(tmp_path, eos_token_id=config)
+    path = tmp_path / "generation_config.json"
+    path.unlink()
+    if generation is not None:
+        path.write_text(json.dumps(generation))
+    model = extend_llama(tmp_path)
+    assert (model.config.tokens.eos, model.config.tokens.ends) == (eos, ends)
+    model.save_pretrained(tmp_path / "rxt")
+    again = ReactiveTransformer.from_pretrained(tmp_path / "rxt")
+    assert again.config == model.config
+    assert again.config.fingerprint() == model.config.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("{", "not a model configuration"), ("3", "no object")]
+)
+def test_what_a_checkpoint_says_of_drawing_must_be_readable(tmp_path, text, words):
+    save(tmp_path)
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=words):
+        extend_llama(tmp_path)
+
+
 def test_what_was_extended_is_saved_and_read_as_any_model(tmp_path):
     save(tmp_path / "llama")
     model = extend_llama(tmp_path / "llama", num_slots=5, max_seq_len=20)

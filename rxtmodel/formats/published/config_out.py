@@ -155,6 +155,7 @@ def _require_published_form(config: RxtConfig) -> None:
         "memory attention with an output gate": {write.output_gate, mix.output_gate} != {"none"},
         "other output biases of the memory read than of self-attention":
             read.output_bias != config.attention.output_bias,
+        "several tokens that end an answer": bool(config.tokens.ends),
         "two activations of output gates": len(
             {read.output_gate, config.attention.output_gate} - {"none"}) > 1,
     }  # fmt: skip
