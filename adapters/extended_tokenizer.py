@@ -27,6 +27,9 @@ class ForeignVocabulary:
             raise TokenizerError(f"{path} is not a tokenizer that we can use: {error}") from error
         self.size = max(ids, int(inner.get_vocab_size(with_added_tokens=True)))
         """The first id that is free."""
+        added = inner.get_added_tokens_decoder()
+        self.special = frozenset(i for i, token in added.items() if token.special)
+        """Ids that no text gives."""
 
     @classmethod
     def find(cls, folder: Path) -> Self | None:

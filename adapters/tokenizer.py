@@ -85,8 +85,8 @@ class Tokenizer:
         special = {
             i for i, token in self._inner.get_added_tokens_decoder().items() if token.special
         }
-        for name in _PLACED:
-            token = getattr(self.tokens, name)
+        placed = [(name, getattr(self.tokens, name)) for name in _PLACED]
+        for name, token in [*placed, *(("ends", end) for end in self.tokens.ends)]:
             if token is None:
                 continue
             text = self._inner.id_to_token(token)

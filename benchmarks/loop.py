@@ -24,13 +24,13 @@ def endless(adapter: RxtAdapter) -> RxtAdapter:
     of the encoder alone, it is a row of zeros.
     """
     model = copy.deepcopy(adapter.model)
-    eos, head = model.config.tokens.eos, model.head
+    ends, head = list(model.config.tokens.all_ends), model.head
     with torch.no_grad():
         for part in (model.embedding, head):
             if part is not None:
-                part.weight[eos] = 0
+                part.weight[ends] = 0
         if head is not None and head.bias is not None:
-            head.bias[eos] = 0
+            head.bias[ends] = 0
     return RxtAdapter(arrange(model), adapter.tokenizer, max_batch=adapter.max_batch)
 
 

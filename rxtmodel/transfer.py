@@ -16,6 +16,8 @@ from .formats import llama
 from .model import ReactiveTransformer
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from .config import MemoryVariant
 
 LONGEST = 4096
@@ -31,6 +33,7 @@ def extend_llama(
     max_seq_len: int | None = None,
     seed: int = 0,
     first_new_id: int | None = None,
+    special_ids: Collection[int] | None = None,
 ) -> ReactiveTransformer:
     """A Llama-style decoder (``formats.llama``) with an encoder and a memory around it.
 
@@ -44,6 +47,8 @@ def extend_llama(
         max_seq_len: longest interaction; None: what the checkpoint was made for, at most 4096.
         first_new_id: where the vocabulary ends; None: with the checkpoint's embedding, which may
             have rows that no token uses. New tokens take such rows before there are more.
+        special_ids: what the tokenizer takes for special tokens: of several ends of an answer only
+            those are kept. None: all are.
 
     Raises:
         ConfigError: a variant or size of the memory that cannot be.
@@ -56,7 +61,7 @@ def extend_llama(
     try:
         fields = llama.fields_of(data)
         first = fields["vocab_size"] if first_new_id is None else first_new_id
-        tokens, new = llama.token_ids(data, first, read_generation(folder))
+        tokens, new = llama.token_ids(data, first, read_generation(folder), special_ids)
         sizes = {
             "vocab_size": max(fields["vocab_size"], first + new),
             "max_seq_len": max_seq_len or min(fields["max_seq_len"], LONGEST),

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
             max_seq_len=args.max_seq_len,
             seed=args.seed,
             first_new_id=None if vocabulary is None else vocabulary.size,
+            special_ids=None if vocabulary is None else vocabulary.special,
         )
         tokenizer = None if vocabulary is None else vocabulary.with_template(model.config.tokens)
         model.save_pretrained(out, dtype=getattr(torch, args.dtype))

@@ -43,6 +43,8 @@ class Product:
     def of(cls, name: str, inner_width: int, width: int, columns: tuple[int, ...]) -> Product:
         """``columns``: tiles that a unit may have; what takes least time is chosen."""
         tiles, inner = -(-width // 16), inner_width // 16
+        # Only the head looks where its outputs end.
+        columns = tuple(c for c in columns if tiles % c == 0) or columns
         units = {c: -(-tiles // c) for c in columns}
         best = min(columns, key=lambda c: (-(-units[c] // _BLOCKS) * c, -c))
         groups = 2 if name == GATED else 1

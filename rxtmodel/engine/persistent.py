@@ -165,6 +165,8 @@ class Plan:
     @classmethod
     def of(cls, model: ReactiveTransformer, blocks: int) -> Plan:
         """Raises ValueError, with the reason, where they cannot."""
+        if blocks < 1:
+            raise ValueError("there are too few multiprocessors")
         products = {product.name: product for product in products_of(model)}
         tiles: dict[str, int] = {}
         for name, product in products.items():

@@ -17,7 +17,7 @@ from ..files import check_weights
 from ..template import TokenIds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from torch import Tensor
 
@@ -84,20 +84,27 @@ def refuse_unsupported(data: Mapping[str, Any]) -> None:
 
 
 def token_ids(
-    data: Mapping[str, Any], size: int, generation: Mapping[str, Any] | None = None
+    data: Mapping[str, Any],
+    size: int,
+    generation: Mapping[str, Any],
+    special: Collection[int] | None = None,
 ) -> tuple[TokenIds, int]:
     """The template's ids: its own tokens where it has them, else new ones from ``size`` on.
 
     Several tokens may end an answer; ``generation``, what the checkpoint says of drawing, may name
-    more. Returns also how many are new.
+    more. Of these only those count that are ``special`` to the tokenizer, if that is known. Returns
+    also how many are new.
     """
     found: dict[str, int | None] = {"unk": None, "mask": None}
     for name in ("bos", "eos", "pad"):
         for token in _listed(data.get(f"{name}_token_id"))[:1]:
             if 0 <= token < size and token not in found.values():
                 found[name] = token
-    given = [*_listed(data.get("eos_token_id")), *_listed((generation or {}).get("eos_token_id"))]
-    ends = [i for i in dict.fromkeys(given) if 0 <= i < size and i not in found.values()]
+    given = [*_listed(data.get("eos_token_id")), *_listed(generation.get("eos_token_id"))]
+    # One that also begins or pads text ends answers all the same.
+    ends = [i for i in dict.fromkeys(given) if 0 <= i < size and i != found.get("eos")]
+    if special is not None:
+        ends = [token for token in ends if token in special]
     new = [name for name in TokenIds().to_dict() if name not in found]
     placed = {name: size + i for i, name in enumerate(new)}
     return TokenIds(**found, **placed, ends=tuple(ends)), len(new)

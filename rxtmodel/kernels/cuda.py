@@ -25,7 +25,7 @@ class Kernel:
     def __init__(
         self, folder: str, entry: str, defines: tuple[tuple[str, object], ...], shared_bytes: int
     ) -> None:
-        self._function = _compiled(folder, entry, defines, torch.cuda.get_device_capability())
+        self._function = _loaded(folder, entry, defines, torch.cuda.current_device())
         self._shared = shared_bytes
         limit = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         _checked(driver.cuFuncSetAttribute(self._function, limit, shared_bytes))
@@ -43,9 +43,8 @@ class Kernel:
 
 
 @functools.cache
-def _compiled(
-    folder: str, entry: str, defines: tuple[tuple[str, object], ...], capability: tuple[int, int]
-) -> Any:
+def _loaded(folder: str, entry: str, defines: tuple[tuple[str, object], ...], device: int) -> Any:
+    """The function in the context of one device: another one cannot launch it."""
     torch.cuda.current_stream()  # the context that the module is loaded into
     files = resources.files(__package__) / folder
     headers = [file for file in files.iterdir() if file.name.endswith(".h")]
@@ -57,6 +56,7 @@ def _compiled(
             [file.read_bytes() for file in headers], [file.name.encode() for file in headers],
         )
     )  # fmt: skip
+    capability = torch.cuda.get_device_capability(device)
     suffix = "a" if capability[0] >= 9 else ""
     options = [
         f"--gpu-architecture=sm_{capability[0]}{capability[1]}{suffix}".encode(), b"--std=c++17",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -133,6 +134,15 @@ def test_rows_that_no_token_has_say_nothing(tmp_path: Path) -> None:
     padded = Tokenizer.load(tmp_path, tokenizer.tokens, size=size + 5)
     assert padded.decode([size, size + 4]) == ""
     assert padded.largest_id == size - 1
+
+
+def test_an_end_that_is_text_is_refused(tmp_path: Path) -> None:
+    tokenizer = extended(byte_level(), tmp_path)
+    tokenizer.save(tmp_path)
+    (word,) = tokenizer.encode("a")
+    tokens = dataclasses.replace(tokenizer.tokens, ends=(word,))
+    with pytest.raises(TokenizerError, match=f"id {word} should be the special token 'ends'"):
+        Tokenizer.load(tmp_path, tokens)
 
 
 def test_the_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:

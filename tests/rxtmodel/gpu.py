@@ -12,11 +12,13 @@ from rxtmodel.engine.memory import MemoryVersion
 from rxtmodel.layout import arrange
 
 
-def model_of(dtype: torch.dtype = torch.bfloat16, **fields: Any) -> ReactiveTransformer:
+def model_of(
+    dtype: torch.dtype = torch.bfloat16, *, ff_dim: int = 192, **fields: Any
+) -> ReactiveTransformer:
     torch.manual_seed(0)
     config = RxTAlpha(
         vocab_size=1_000, embed_dim=128, num_layers=3, num_heads=4, query_heads=4, kv_heads=2,
-        ff_dim=192, encoder_ff_dim=192, num_slots=80, max_seq_len=128, variant="self-interlayer",
+        ff_dim=ff_dim, encoder_ff_dim=192, num_slots=80, max_seq_len=128, variant="self-interlayer",
         experts=None,
     )  # fmt: skip
     memory = dataclasses.replace(config.memory, **{"gate": "elementwise", **fields})

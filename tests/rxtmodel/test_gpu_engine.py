@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
@@ -50,9 +52,11 @@ def test_fused_steps_compute_what_the_modules_compute(count, pdl):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("count", [65, 100, 256, 300])
-def test_a_step_as_one_kernel_computes_what_a_step_in_parts_computes(count, dtype):
-    model = model_of(dtype)
+@pytest.mark.parametrize(
+    ("count", "ff_dim"), [(65, 192), (100, 192), (256, 192), (300, 192), (256, 320), (256, 1280)]
+)
+def test_a_step_as_one_kernel_computes_what_a_step_in_parts_computes(count, ff_dim, dtype):
+    model = model_of(dtype, ff_dim=ff_dim)
     assert why_not_persistent(model) is None
     batch = DeviceBatch(model, count, 64, lookahead=False)
     rows = added(batch, queries(model, count, SamplerConfig()))
@@ -90,6 +94,24 @@ def test_a_row_draws_the_same_whatever_the_other_rows_of_its_bucket_are(count):
         batch = DeviceBatch(model, count, 80)
         rows = added(batch, [some[0], *others])
         said.append([batch.step(rows)[0] for _ in range(30)])
+    assert said[0] == said[1]
+
+
+def test_steps_of_two_batches_that_each_want_the_whole_device_both_end():
+    model = model_of()
+    batches = [DeviceBatch(model, 100, 64) for _ in range(2)]
+    rows = [added(batch, queries(model, 100, SamplerConfig())) for batch in batches]
+    said = [[], []]
+
+    def steps(which: int) -> None:
+        said[which] = [batches[which].step(rows[which]) for _ in range(20)]
+
+    threads = [threading.Thread(target=steps, args=(which,), daemon=True) for which in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
     assert said[0] == said[1]
 
 

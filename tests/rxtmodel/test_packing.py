@@ -64,6 +64,18 @@ def test_all_warps_of_a_block_have_the_same_to_do(inner, width, blocks):
     assert product.scratch(tiles) <= 12_288
 
 
+@pytest.mark.parametrize("ff_dim", range(16, 4096, 16))
+def test_gate_and_up_have_no_outputs_but_their_own(ff_dim):
+    """Others would be written where rows of somebody else lie."""
+    product = Product.of(GATED, 512, 2 * ff_dim, (2, 4, 6))
+    assert 16 * product.outputs == 2 * ff_dim
+
+
+def test_too_few_blocks_are_refused():
+    with pytest.raises(ValueError, match="too few multiprocessors"):
+        Plan.of(tiny_model("self-interlayer"), 0)
+
+
 def test_sums_that_join_the_residual_stream_are_divided_alike():
     model = tiny_model("self-interlayer")
     plan = Plan.of(model, 33)

@@ -180,6 +180,8 @@ def test_ids_of_the_frame_come_from_the_config_where_they_can(tmp_path, fields, 
         ([3, 2, 5], None, 3, (2, 5)),
         (3, {"eos_token_id": [3, 6, VOCAB + 4]}, 3, (6,)),
         (3, {"eos_token_id": 4}, 3, (4,)),
+        (3, {"eos_token_id": [3, 1]}, 3, (1,)),  # as bos, or pad, too
+        (1, None, VOCAB + 1, (1,)),
         (3, {}, 3, ()),
     ],
 )
