@@ -22,9 +22,9 @@ from . import errors, operators
 from ._promise import Pending
 from ._turn import Timeouts
 from .aio import aiter, blocking, consume, from_aiter
+from .answer import Answer, Usage
 from .conversation import Conversation
 from .events import (
-    Answer,
     AnswerCompleted,
     Cancelled,
     ErrorInfo,
@@ -39,7 +39,6 @@ from .events import (
     QueryAccepted,
     Rejected,
     Token,
-    Usage,
 )
 from .hooks import hooks
 from .interaction import Interaction

@@ -14,18 +14,9 @@ from typing import TYPE_CHECKING, Literal
 from ._generating import Generating
 from ._line import Line
 from ._turn import Phase, Turn
+from .answer import Answer, Usage
 from .errors import ClosedError, InteractionCancelled
-from .events import (
-    Answer,
-    AnswerCompleted,
-    Cancelled,
-    ErrorInfo,
-    Event,
-    Failed,
-    MemorySkipped,
-    Usage,
-    error_of,
-)
+from .events import AnswerCompleted, Cancelled, ErrorInfo, Event, Failed, MemorySkipped, error_of
 from .model import CompletedInteraction
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ._line import Channel
     from ._machine import Machine
     from ._tenants import Tenant
-    from .events import Answer, Event
+    from .answer import Answer
+    from .events import Event
     from .lanes import Timer
     from .log import EventLog
     from .model import Channel as Part

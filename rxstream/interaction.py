@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ._promise import Pending
     from ._turn import Turn
-    from .events import Answer
+    from .answer import Answer
 
 
 class Interaction(EventStream[Event]):

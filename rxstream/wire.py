@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from .answer import Usage
 from .events import (
     AnswerCompleted,
     Cancelled,
@@ -20,7 +21,6 @@ from .events import (
     QueryAccepted,
     Rejected,
     Token,
-    Usage,
 )
 
 if TYPE_CHECKING:

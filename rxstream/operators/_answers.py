@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
 
-from ..events import Answer, AnswerCompleted, Cancelled, Failed, GenerationStarted
+from ..answer import Answer
+from ..events import AnswerCompleted, Cancelled, Failed, GenerationStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..answer import Usage
 from ..events import (
     AnswerCompleted,
     Cancelled,
@@ -18,7 +19,6 @@ from ..events import (
     QueryAccepted,
     Rejected,
     Token,
-    Usage,
 )
 from ..grammar import GrammarChecker, GrammarViolation, check
 
