@@ -7,6 +7,7 @@ nothing. So a cancel, a stop, a timeout and the last token can come at once from
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -37,13 +38,13 @@ class Answering(Generating):
         self.line = Line()
         self.keys_under_way: set[str] = set()
 
+    @abstractmethod
     def dispatch(self) -> None:
         """Give the lease to whoever is next. Lock held."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check_idle(self) -> None:
         """Tell those who wait for it when nothing runs any more. Lock held."""
-        raise NotImplementedError
 
     # Called from any thread
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from ._frame import Frame
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from .model import TokenDraft
 
 
-class Generating(Frame):
+class Generating(Frame, ABC):
     """What the decode lane calls. What it leads to, ``Answering`` knows."""
 
     memorizer: Memorizer
@@ -133,11 +134,14 @@ class Generating(Frame):
 
     # Transitions, lock held
 
+    @abstractmethod
     def _answered(self, turn: Turn, finish_reason: str) -> None:
-        raise NotImplementedError
+        """The answer is complete."""
 
+    @abstractmethod
     def _fail(self, turn: Turn, error: Exception, stage: str) -> None:
-        raise NotImplementedError
+        """There will be none."""
 
+    @abstractmethod
     def _arm(self, turn: Turn) -> None:
-        raise NotImplementedError
+        """Begin to watch its timeouts."""

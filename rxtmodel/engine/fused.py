@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import BackendUnavailable
 from .matrices import LayerMatrices, head_of
 from .persistent import PersistentStep
 from .shapes import power_of_two, reading_of, shape_of
@@ -70,10 +71,18 @@ class FusedStep:
         if config.nope:
             self._rope = torch.stack((torch.ones_like(self._rope[0]), 0 * self._rope[1]))
         self._whole: PersistentStep | None = None
-        if persistent and rows.max_rows > _PART and why_not_persistent(model) is None:
-            self._whole = PersistentStep(
-                model, rows, pool, self._weights, self._head, self._rope, self._eps
-            )
+        self.why_not_whole: str | None = f"there are no more than {_PART} rows"
+        """Why steps of many rows are not one kernel; None: they are."""
+        if rows.max_rows > _PART:
+            self.why_not_whole = why_not_persistent(model) if persistent else "it was not asked for"
+        if self.why_not_whole is None:
+            try:
+                self._whole = PersistentStep(
+                    model, rows, pool, self._weights, self._head, self._rope, self._eps
+                )
+                parts = 1
+            except BackendUnavailable as error:
+                self.why_not_whole = str(error)
         self._together = 1
         """Rows of the step under way, in all parts."""
         self._others: list[tuple[FusedStep, torch.cuda.Stream]] = []

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _ROW_TILES, _GROUP, _MOST_ROWS = 4, 64, 256
 _SLOTS, _PIECES, _PIECE_BYTES = 5, 2, 8_192
+"""Weights that are under way for a block; keys and values, for each of its warps."""
 _THREADS = 32 * (WARPS + 3)
 _STATIC_BYTES = 2_048
 """Of shared memory that the kernel declares itself, at most."""
@@ -103,7 +104,9 @@ class PersistentStep:
             "sums": scratch(config.embed_dim // 16, torch.float32),
             "queries": scratch(self._width), "mixed": scratch(self._width),
             "inner": scratch(config.ff_dim),
-            "meetings": scratch(1, torch.int32),
+            "meetings": torch.zeros(
+                _APART * _MOST_ROWS // _GROUP, device=device, dtype=torch.int32
+            ),
         }  # fmt: skip
         log2e, k = math.log2(math.e), rows.k
         self._arguments = Arguments(
@@ -117,19 +120,27 @@ class PersistentStep:
             **{name: part.data_ptr() for name, part in self._scratch.items()},
         )  # fmt: skip
         self._kernels: dict[int, Any] = {}
+        # Now, and not in the middle of answers; and whoever cannot have it learns it here.
+        with torch.cuda.device(device):
+            self._kernel_of(min(rows.max_rows, _MOST_ROWS))
 
     def run(self, order_B: Tensor, logits_BV: Tensor) -> None:
         """Logits of the rows that ``order_B`` names; their newest keys and values to the cache."""
         for start in range(0, len(order_B), _MOST_ROWS):
             some = order_B[start : start + _MOST_ROWS]
-            groups = -(-len(some) // _GROUP)
-            blocks = self._multiprocessors // groups // _EVEN * _EVEN
-            if blocks not in self._kernels:
-                self._kernels[blocks] = self._kernel(blocks)
+            kernel, blocks = self._kernel_of(len(some))
             arguments = self._arguments
             arguments.order, arguments.count = some.data_ptr(), len(some)
             arguments.logits = logits_BV[start:].data_ptr()
-            self._kernels[blocks].launch(groups * blocks, _THREADS, arguments)
+            kernel.launch(blocks, _THREADS, arguments)
+
+    def _kernel_of(self, count: int) -> tuple[Any, int]:
+        """For so many rows; and how many blocks it takes in all."""
+        groups = -(-count // _GROUP)
+        blocks = _blocks(self._multiprocessors, groups)
+        if blocks not in self._kernels:
+            self._kernels[blocks] = self._kernel(blocks)
+        return self._kernels[blocks], groups * blocks
 
     def _kernel(self, blocks: int) -> Any:
         config, own = self.model.config, self.model.config.attention
@@ -140,12 +151,14 @@ class PersistentStep:
         plan = Plan.of(self.model, blocks)
         defines = {
             "BFLOAT": int(self.model.embedding.weight.dtype == torch.bfloat16),
-            "ROW_TILES": _ROW_TILES, "BLOCKS": blocks, "HEAD": config.head_dim,
+            "ROW_TILES": _ROW_TILES, "BLOCKS": blocks, "WARPS": WARPS, "THREADS": _THREADS,
+            "SLOT_BYTES": SLOT_BYTES, "SLOTS": _SLOTS, "PIECE_BYTES": _PIECE_BYTES,
+            "PIECES": _PIECES, "APART": _APART, "HEAD": config.head_dim,
             "OWN_KV": own.num_kv_heads, "OWN_RATIO": own.num_query_heads // own.num_kv_heads,
             "READ_KV": read.num_kv_heads, "READ_RATIO": read.num_query_heads // read.num_kv_heads,
             "WIDTH": config.embed_dim, "INNER": config.ff_dim, "VOCAB": config.vocab_size,
             "LAYERS": len(self.model.decoder), "SLOTS_OF_MEMORY": self.pool.layers[0][0].shape[2],
-            "SLOTS": _SLOTS, "FINAL_NORM": int(self.model.final_norm is not None),
+            "FINAL_NORM": int(self.model.final_norm is not None),
             "QUERY_WIDTH": self._width, "Out": STREAM[0], "SCRATCH_BYTES": plan.scratch,
             **{p.name: p.shape(plan.row_tiles[p.name]) for p in self._products},
             **places, "LAYER_BYTES": at,
@@ -184,15 +197,20 @@ class Plan:
         return cls(tiles, scratch, shared)
 
 
+def _blocks(multiprocessors: int, groups: int) -> int:
+    """Of each group."""
+    return multiprocessors // groups // _EVEN * _EVEN
+
+
 def why_not_planned(model: ReactiveTransformer) -> str | None:
     """Why blocks of this device cannot share the work; None when they can."""
     device = torch.cuda.get_device_properties(model.embedding.weight.device)
     for groups in range(1, _MOST_ROWS // _GROUP + 1):
         try:
-            blocks = device.multi_processor_count // groups // _EVEN * _EVEN
-            needed = Plan.of(model, blocks).shared + _STATIC_BYTES
+            plan = Plan.of(model, _blocks(device.multi_processor_count, groups))
         except ValueError as error:
             return str(error)
+        needed = plan.shared + _STATIC_BYTES
         if needed > device.shared_memory_per_block_optin:
             return f"it needs {needed} bytes of shared memory"
     return None

@@ -50,18 +50,19 @@ def _loaded(folder: str, entry: str, defines: tuple[tuple[str, object], ...], de
     headers = [file for file in files.iterdir() if file.name.endswith(".h")]
     lines = "".join(f"#define {name} {value}\n" for name, value in defines)
     source = lines + (files / f"{entry}.cu").read_text("utf-8")
-    program = _checked(
-        nvrtc.nvrtcCreateProgram(
-            source.encode(), f"{entry}.cu".encode(), len(headers),
-            [file.read_bytes() for file in headers], [file.name.encode() for file in headers],
-        )
-    )  # fmt: skip
-    capability = torch.cuda.get_device_capability(device)
-    suffix = "a" if capability[0] >= 9 else ""
-    options = [
-        f"--gpu-architecture=sm_{capability[0]}{capability[1]}{suffix}".encode(), b"--std=c++17",
-        b"-default-device",
-    ]  # fmt: skip
+    try:
+        program = _checked(
+            nvrtc.nvrtcCreateProgram(
+                source.encode(), f"{entry}.cu".encode(), len(headers),
+                [file.read_bytes() for file in headers], [file.name.encode() for file in headers],
+            )
+        )  # fmt: skip
+    except RuntimeError as error:  # what cuda-bindings raises where there is no such library
+        raise BackendUnavailable(f"NVRTC cannot be loaded ({error})") from error
+    major, minor = torch.cuda.get_device_capability(device)
+    # "a": what just this architecture has, such as copies that announce their end.
+    architecture = f"--gpu-architecture=sm_{major}{minor}a"
+    options = [architecture.encode(), b"--std=c++17", b"-default-device"]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))

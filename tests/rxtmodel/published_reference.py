@@ -217,6 +217,8 @@ class PublishedReference:
 
     def gate(self, name: str, old: ndarray, new: ndarray) -> ndarray:
         c, w = self.memory, self.w
+        if c.get("disable_residual"):
+            return new
         if not c["use_gated_residual"]:
             return new + old
         act = np.tanh if c["use_tanh_residual_gate"] else sigmoid

@@ -43,8 +43,6 @@ def turns(count: int = 2, length: int = 5) -> torch.Tensor:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_two_turns_follow_the_published_formulas(double, model, backend):
-    if model.config.memory.gate == "replace":
-        pytest.skip("the loops know no such residual")
     model.use_backend(backend)
     loops, memory = loops_of(model), model.initial_memory()
     expected = memory[:, 0].numpy()

@@ -4,9 +4,8 @@
 #pragma once
 #include "args.h"
 
-constexpr int HALF = 4096;               // bytes of keys that come at once, and of values
+constexpr int HALF = PIECE_BYTES / 2;    // keys that come at once, and values
 constexpr int PIECE = HALF / 2 / HEAD;   // keys
-constexpr int PIECES = 2;                // under way for each warp
 constexpr int PACE = 1000;               // cycles between what is asked for early
 
 // A group's row: its place in the caches, tokens in its cache, its memory's slot. Nobody's: -1.

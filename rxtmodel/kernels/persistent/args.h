@@ -16,7 +16,7 @@ struct Args {
     half16* queries;
     uint4 *mixed, *inner;                   // what attention, and gate and up, leave
     float* logits;
-    int* meetings;                          // of each group, 32 numbers apart
+    int* meetings;                          // of each group, APART numbers apart
     size_t layer_stride, row_stride, head_stride, slot_stride, rope_stride;
     int count, nobody;
     float eps, own_scale, read_scale;

@@ -1,4 +1,5 @@
 // What every part of the step needs: numbers, tensor cores, copies that announce their end.
+// Sizes (WARPS, BLOCKS, ROW_TILES and the like) are the host's; see ``rxtmodel.engine.persistent``.
 //
 // Rows of activations lie as tensor cores read them: in tiles of 16 rows and 16 channels, 512 bytes
 // each, in which the 16 bytes of lane l stand at 16 l. Matrices lie likewise in tiles of 16 outputs.
@@ -8,11 +9,9 @@
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-constexpr int WARPS = 8;                 // that compute
-constexpr int WEIGHTS = WARPS;           // the warp that fetches weights,
+constexpr int WEIGHTS = WARPS;           // after those that compute: the one that fetches weights,
 constexpr int HERALD = WARPS + 1;        // the one that tells other blocks how far this one is,
 constexpr int READER = WARPS + 2;        // and the one that fetches what attention reads
-constexpr int THREADS = 32 * (WARPS + 3);
 constexpr int ROWS = 16 * ROW_TILES;     // of a group
 constexpr u32 ALL = 0xffffffffu;
 

@@ -6,8 +6,6 @@
 #pragma once
 #include "base.h"
 
-constexpr int SLOT_BYTES = 16384;
-
 // A product: K tiles of inner width, N tiles of outputs; one unit of work is M tiles of rows with
 // GROUPS x WIDE tiles of outputs; CHUNK tiles of inner width come at once. What is left of the
 // warps divides the inner width.

@@ -30,7 +30,7 @@ __device__ void feed(const Args& args, Ring ring, int block) {
 __device__ void compute(Block& b, Ring ring, Pieces pieces, float4* scratch) {
     const int item = b.index * WARPS + warp_id();
     // So one reads memories while the other multiplies.
-    if (b.group % 2) Meeting::follow(b.args.meetings + 32 * (b.group - 1), BEHIND);
+    if (b.group % 2) Meeting::follow(b.args.meetings + APART * (b.group - 1), BEHIND);
     Stream{b, nullptr}.embed();
     Meeting::sync();
     for (int layer = 0; layer < LAYERS; ++layer) {
@@ -103,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) step(const __grid_const
         return;
     }
     if (warp == HERALD) {
-        Meeting{args.meetings + 32 * group}.serve(1 + 8 * LAYERS);
+        Meeting{args.meetings + APART * group}.serve(1 + 8 * LAYERS);
         return;
     }
     float4* scratch = (float4*)at;
