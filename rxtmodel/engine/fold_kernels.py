@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .pool import MemoryPool
 
 _TILE = 4096
+"""Elements that one program turns or copies."""
+
+_NORMED = 2048
 """Elements that one program takes through norms and gates."""
 
 
@@ -58,15 +61,15 @@ class FoldKernels:
             other, mean_norm = self._empty(count), write.mean_norm.weight
         blend = write.variant.endswith("self-interlayer")
         size = layers // write.num_groups
-        depth = power_of_two(size)
+        together = min(power_of_two(size), max(1, _NORMED // power_of_two(width)))
 
         def run(gate: Gate, status: Tensor | None) -> None:
             self._kernels.mix[(slots, count, write.num_groups)](
                 self.first, memory_at, write.pre_norm.weight, mean_norm, gate.numbers, own, other,
                 own if status is None else status, count, slots, self._eps, *gate.strides,
                 LAYERS=size, D=width, OTHER=write.variant != "self", BLEND=blend, KIND=gate.kind,
-                TANH=gate.tanh, STATUS=status is not None, LP=depth, DP=power_of_two(width),
-                num_warps=4,
+                TANH=gate.tanh, STATUS=status is not None, LP=together,
+                DP=power_of_two(width), num_warps=2,
             )  # fmt: skip
 
         def status() -> Tensor:
@@ -186,7 +189,7 @@ class FoldKernels:
     def _fixed(self) -> dict[str, int]:
         width = self.first.shape[-1]
         depth = power_of_two(width)
-        return {"D": width, "DP": depth, "R": max(1, _TILE // depth), "num_warps": 4}
+        return {"D": width, "DP": depth, "R": max(1, _NORMED // depth), "num_warps": 4}
 
     def _grid(self, count: int) -> tuple[int, int, int]:
         layers, slots, _ = self.first.shape

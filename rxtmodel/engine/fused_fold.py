@@ -98,7 +98,7 @@ class FusedFold:
         missing = places.table.shape[1] - len(new)
         rows: list[list[int]] = [[], [], [], []]
         for part, version in zip(encoded, new, strict=True):
-            batch = part.batch_LBTD
+            batch = part.batch.tensor
             rows[0].append(place(version.tensor, self._kernels.nowhere))
             rows[1].append(place(batch[:, part.row], self._kernels.nothing))
             rows[2].append(batch.stride(0) * batch.element_size() // UNIT)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..template import PAD
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from contextlib import AbstractContextManager
@@ -35,15 +37,23 @@ def fill(tensor: Tensor, value: Any) -> None:
     tensor.copy_(source, non_blocking=True)
 
 
-def packed(numbers: Sequence[int], *, pinned: bool) -> Tensor:
-    """Int32 numbers of the host as a tensor there; PyTorch reads lists seven times as slowly."""
-    found = torch.empty(len(numbers), dtype=torch.int32, pin_memory=pinned)
+def laid_out(
+    rows: Sequence[Sequence[int]], shape: tuple[int, int], after: Sequence[int], *, pinned: bool
+) -> Tensor:
+    """Rows of int32 numbers on the host, with ``PAD`` to ``shape``; ``after`` behind them.
+
+    PyTorch reads lists seven times as slowly.
+    """
+    count, width = shape
+    found = torch.full((count * width + len(after),), PAD, dtype=torch.int32, pin_memory=pinned)
     place = (ctypes.c_char * found.nbytes).from_address(found.data_ptr())
-    _format(len(numbers)).pack_into(place, 0, *numbers)
+    for index, row in enumerate(rows):
+        _format(len(row)).pack_into(place, 4 * index * width, *row)
+    _format(len(after)).pack_into(place, 4 * count * width, *after)
     return found
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=1024)
 def _format(count: int) -> struct.Struct:
     return struct.Struct(f"{count}i")
 

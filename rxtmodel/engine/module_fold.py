@@ -96,10 +96,10 @@ class ModuleFold:
     @staticmethod
     def _gather(encoded: Sequence[Encoded], into_LBTD: Tensor) -> None:
         """Side by side; at once where all were encoded together."""
-        batch, length = encoded[0].batch_LBTD, into_LBTD.shape[2]
-        together = all(part.batch_LBTD is batch and part.row == i for i, part in enumerate(encoded))
-        if together and batch.shape[2] == length:
-            into_LBTD[:, : len(encoded)].copy_(batch[:, : len(encoded)])
+        batch, length = encoded[0].batch, into_LBTD.shape[2]
+        together = all(part.batch is batch and part.row == i for i, part in enumerate(encoded))
+        if together and batch.tensor.shape[2] == length:
+            into_LBTD[:, : len(encoded)].copy_(batch.tensor[:, : len(encoded)])
             return
         for row, part in enumerate(encoded):
             into_LBTD[:, row, : part.length].copy_(part.tensor)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..template import PAD
 from .fused_encoder import FusedEncoder
 from .fused_fold import FusedFold
-from .graphs import Graphs, fill, packed, round_up
+from .graphs import Graphs, fill, laid_out, round_up
 from .memory import MemoryVersion
 from .module_fold import ModuleEncoder, ModuleFold
 from .support import why_not_encode, why_not_fold
@@ -28,18 +28,27 @@ if TYPE_CHECKING:
 _LEAST_TOKENS = 32
 
 
+class Together:
+    """What was encoded together, [L, B, T, D]: where a graph left it, until that runs again."""
+
+    __slots__ = ("__weakref__", "tensor")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """One encoded interaction: a row of what was encoded together."""
 
-    batch_LBTD: Tensor
+    batch: Together
     row: int
     length: int
 
     @property
     def tensor(self) -> Tensor:
         """[L, T, D], without padding."""
-        return self.batch_LBTD[:, self.row, : self.length]
+        return self.batch.tensor[:, self.row, : self.length]
 
 
 class Updater:
@@ -71,6 +80,8 @@ class Updater:
         self._decoding = decoding
         self.graphs = Graphs(self.device)
         self._inputs: dict[tuple[str, int, int], Any] = {}
+        self._last: dict[tuple[str, int, int], weakref.ref[Together]] = {}
+        """What the graphs of encoders left last."""
         self._encoder: FusedEncoder | ModuleEncoder = ModuleEncoder(model, compiled=compiled)
         self.fold: FusedFold | ModuleFold
         with torch.inference_mode():
@@ -103,26 +114,26 @@ class Updater:
     def _encode(self, interactions: Sequence[Sequence[int]]) -> list[Encoded]:
         count = round_up(len(interactions), self.max_batch)
         length = self._bucket_of(max(map(len, interactions)))
-        flat: list[int] = []
-        for row in interactions:
-            flat += row
-            flat += [PAD] * (length - len(row))
-        flat += [PAD] * (count * length - len(flat))
-        flat += [max(1, len(row)) for row in interactions] + [1] * (count - len(interactions))
-        given = packed(flat, pinned=self.device.type == "cuda")
+        lengths = [max(1, len(row)) for row in interactions] + [1] * (count - len(interactions))
+        pinned = self.device.type == "cuda"
+        given = laid_out(interactions, (count, length), lengths, pinned=pinned)
         with self.graphs.on_stream():
             key = ("encode", count, length)
             if key not in self._inputs:
-                self._inputs[key] = torch.ones_like(given, device=self.device)
-            inputs = self._inputs[key]
+                inputs = torch.ones_like(given, device=self.device)
+                ids_BT, lengths_B = inputs[:-count].view(count, length), inputs[-count:]
+                self._inputs[key] = inputs, partial(self._encoder, ids_BT, lengths_B)
+            inputs, work = self._inputs[key]
             inputs.copy_(given, non_blocking=True)
-            ids_BT, lengths_B = inputs[:-count].view(count, length), inputs[-count:]
-            work = partial(self._encoder, ids_BT, lengths_B)
             if not self.graphs.has(key):
                 self.graphs.run(key, work)
-            batch_LBTD = self.graphs.run(key, work)
-            batch_LBTD = batch_LBTD.clone() if self.graphs.stream is not None else batch_LBTD
-        return [Encoded(batch_LBTD, row, len(ids)) for row, ids in enumerate(interactions)]
+            if key in self._last and (last := self._last[key]()) is not None:
+                # Somebody may still read it; most have been folded into memories by now.
+                last.tensor = last.tensor.clone()
+            batch = Together(self.graphs.run(key, work))
+            if self.graphs.stream is not None:
+                self._last[key] = weakref.ref(batch)
+        return [Encoded(batch, row, len(ids)) for row, ids in enumerate(interactions)]
 
     def _attend(
         self, memories: Sequence[MemoryVersion], encoded: Sequence[Encoded]

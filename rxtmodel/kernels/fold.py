@@ -10,7 +10,7 @@ channels is multiplied with. ``STATUS`` asks for these means alone, [L, B, S]: f
 to see more than one of them.
 """
 
-# Shape suffixes: L layers (of a group), R rows of a tile, D width.
+# Shape suffixes: L layers (some of a group), R rows of a tile, D width.
 
 from __future__ import annotations
 
@@ -60,35 +60,44 @@ def mix(
     LP: tl.constexpr, DP: tl.constexpr,
 ):  # fmt: skip
     """A slot of the LAYERS layers of a group: normalised into ``own``; and into ``other`` their
-    normalised mean, blended with ``own`` if BLEND. Both [L, B, S, D]."""
+    normalised mean, blended with ``own`` if BLEND. Both [L, B, S, D]. LP layers at a time, which
+    for the mean are read before: they are still in the cache when they are read again."""
     s, b, group = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    layer, d = tl.arange(0, LP), tl.arange(0, DP)
-    ok = (layer < LAYERS)[:, None] & (d < D)[None, :]
-    inside = layer < LAYERS
-    layer += group * LAYERS
-    row = (layer * slots + s).to(tl.int64) * D
-    at = tl.load(at_ptr + b) * 4
-    x_LD = tl.load(memory_ptr + at + row[:, None] + d[None, :], mask=ok, other=0.0)
-    scale = tl.load(norm_ptr + layer[:, None] * D + d[None, :], mask=ok, other=0.0)
-    own_LD = _scaled(x_LD, eps, D) * scale.to(tl.float32)
-    to = ((layer * count + b) * slots + s).to(tl.int64)
-    to_LD = to[:, None] * D + d[None, :]
-    if not STATUS:
-        tl.store(own_ptr + to_LD, own_LD.to(own_ptr.dtype.element_ty), mask=ok)
+    step, d = tl.arange(0, LP), tl.arange(0, DP)
+    memory_ptr += tl.load(at_ptr + b) * 4
+    mean_D = tl.zeros((DP,), tl.float32)
     if OTHER:
-        mean_D = tl.sum(x_LD, axis=0) / LAYERS
+        for first in tl.static_range(0, LAYERS, LP):
+            layer = group * LAYERS + first + step
+            ok = (first + step < LAYERS)[:, None] & (d < D)[None, :]
+            row = (layer * slots + s).to(tl.int64) * D
+            x_LD = tl.load(memory_ptr + row[:, None] + d[None, :], mask=ok, other=0.0)
+            mean_D += tl.sum(x_LD, axis=0)
+        mean_D = mean_D / LAYERS
         scale = tl.load(mean_norm_ptr + d, mask=d < D, other=0.0).to(tl.float32)
         mean_D = mean_D * tl.rsqrt(tl.sum(mean_D * mean_D, axis=0) / D + eps) * scale
-        other_LD = tl.broadcast_to(mean_D[None, :], (LP, DP))
-        if STATUS:
-            tl.store(status_ptr + to, _mean(own_LD, other_LD, D), mask=inside)
-        else:
-            if BLEND:
-                number = tl.load(
-                    gate_ptr + layer * g_layer + b * g_row + s * g_slot, mask=inside, other=0.0
-                )
-                other_LD = _gated(own_LD, other_LD, number.to(tl.float32), D, KIND, TANH)
-            tl.store(other_ptr + to_LD, other_LD.to(other_ptr.dtype.element_ty), mask=ok)
+    for first in tl.static_range(0, LAYERS, LP):
+        layer, inside = group * LAYERS + first + step, first + step < LAYERS
+        ok = inside[:, None] & (d < D)[None, :]
+        row = (layer * slots + s).to(tl.int64) * D
+        x_LD = tl.load(memory_ptr + row[:, None] + d[None, :], mask=ok, other=0.0)
+        scale = tl.load(norm_ptr + layer[:, None] * D + d[None, :], mask=ok, other=0.0)
+        own_LD = _scaled(x_LD, eps, D) * scale.to(tl.float32)
+        to = ((layer * count + b) * slots + s).to(tl.int64)
+        to_LD = to[:, None] * D + d[None, :]
+        if not STATUS:
+            tl.store(own_ptr + to_LD, own_LD.to(own_ptr.dtype.element_ty), mask=ok)
+        if OTHER:
+            other_LD = tl.broadcast_to(mean_D[None, :], (LP, DP))
+            if STATUS:
+                tl.store(status_ptr + to, _mean(own_LD, other_LD, D), mask=inside)
+            else:
+                if BLEND:
+                    number = tl.load(
+                        gate_ptr + layer * g_layer + b * g_row + s * g_slot, mask=inside, other=0.0
+                    )
+                    other_LD = _gated(own_LD, other_LD, number.to(tl.float32), D, KIND, TANH)
+                tl.store(other_ptr + to_LD, other_LD.to(other_ptr.dtype.element_ty), mask=ok)
 
 
 @triton.jit

@@ -49,6 +49,26 @@ def test_sequences_attend_to_their_first_keys(shape):
     torch.testing.assert_close(every.float(), expected, rtol=3e-3, atol=3e-3)
 
 
+@pytest.mark.parametrize("shift", [0.0, -300.0, 300.0], ids=["as they come", "low", "high"])
+@pytest.mark.parametrize("spread", [1.0, 40.0], ids=["near each other", "far apart"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+def test_scores_may_be_of_any_size(dtype, spread, shift):
+    from rxtmodel.kernels.sequences import attend_first
+
+    q, k, v = (part.to(dtype) for part in heads_of(2, 4, 2, 70, 100, 32))
+    k *= spread
+    q[..., 0], k[..., 0] = 32**0.5, shift  # which every score is moved by
+    q[:, :, :40, 0] = 0.0  # some rows of a tile need what others do not
+    counts = torch.tensor([100, 33], device="cuda", dtype=torch.int32)
+    mask = (torch.arange(100, device="cuda") < counts[:, None])[:, None, None]
+    scale = 32**-0.5 * 1.4426950408889634
+    scaled = (q * scale).double() / scale  # as the kernel rounds it
+    with torch.inference_mode():
+        found = attend_first(q, k, v, counts)
+        expected = load_kernel("eager")(scaled, k.double(), v.double(), mask=mask)
+    assert (found.double() - expected).norm() / expected.norm() < 5e-3
+
+
 @pytest.mark.parametrize(("heads", "length", "width"), [(4, 130, 16), (2, 64, 32), (8, 7, 16)])
 def test_narrow_heads_attend_causally(heads, length, width):
     q, k, v = heads_of(2, heads, 2, length, length, width)

@@ -74,6 +74,24 @@ def test_updates_by_kernels_are_those_of_the_modules(memory):
         assert ((kernels - modules).norm() / modules.norm()).item() < 1e-2
 
 
+def test_what_was_encoded_stays_when_others_are_encoded():
+    model = model_of()
+    updater = Updater(model, MemoryPool(model, 20))
+    memories = memories_of(model, 2)
+    first = updater.encode(INTERACTIONS[:2])
+    before = [part.tensor.clone() for part in first]
+    expected = [version.tensor for version in updater.attend(memories, first)]
+    for more in (100, 200):  # of the same sizes
+        updater.encode([[token + more for token in ids] for ids in INTERACTIONS[:2]])
+    torch.cuda.synchronize()
+    assert all(torch.equal(part.tensor, value) for part, value in zip(first, before, strict=True))
+    again = updater.attend(memories, first)
+    torch.cuda.synchronize()
+    assert all(
+        torch.equal(version.tensor, value) for version, value in zip(again, expected, strict=True)
+    )
+
+
 def test_a_memory_becomes_the_same_whatever_is_updated_beside_it():
     model = model_of()
     updater = Updater(model, MemoryPool(model, 20))
