@@ -6,34 +6,41 @@ random weights in bfloat16. Beside it a stateless decoder of ``transformers`` of
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import statistics
 import time
 from typing import TYPE_CHECKING
 
 import torch
 
-from rxtmodel import ReactiveTransformer, RxTAlpha, Sampler, SamplerConfig
+from rxtmodel import Sampler
 from rxtmodel.engine.device import DeviceBatch
-from rxtmodel.engine.memory import MemoryVersion
 from rxtmodel.engine.update import Updater
 from rxtmodel.layout import arrange
 
-from . import llama
+from . import engine_beside, engine_turns, llama
 from .engine_floor import floor_ms, products_ms, update_floor_ms
+from .engine_model import (
+    ANSWER,
+    LENGTH,
+    QUERY,
+    SAMPLING,
+    memories,
+    mini,
+    queries,
+    query,
+    started,
+)
 from .measure import NeedsGpu
 from .report import Check, Report, Table
 
 if TYPE_CHECKING:
-    from rxtmodel.engine.device import DeviceRow
+    from rxtmodel import ReactiveTransformer
+    from rxtmodel.engine.memory import MemoryVersion
 
     from .measure import Settings
 
-QUERY, ANSWER, LENGTH = 128, 128, 512
 BATCHES = (1, 16, 64, 256)
 HISTORIES = (256, 768, 1_792, 3_840, 7_936, 16_128, 65_280)
-SAMPLING = SamplerConfig(temperature=0.8)
 
 
 def run(settings: Settings) -> Report:
@@ -53,8 +60,9 @@ def run(settings: Settings) -> Report:
         _decode(report, model, peer, batches, settings.quick),
         _first(report, model),
         _update(report, model, settings.quick),
-        _turns(report, model, 20 if settings.quick else 1_000),
-        _histories(model, peer, histories),
+        engine_turns.turns(report, model, 20 if settings.quick else 1_000),
+        engine_turns.histories(model, peer, histories),
+        engine_beside.table(model, 4 if settings.quick else 256),
     ]
     report.notes = [
         f"{torch.cuda.get_device_name()}; temperature 0.8; a query of {QUERY} tokens, an answer "
@@ -70,33 +78,6 @@ def run(settings: Settings) -> Report:
     return report
 
 
-def mini() -> ReactiveTransformer:
-    """The yardstick."""
-    config = RxTAlpha(
-        vocab_size=llama.VOCAB, embed_dim=512, num_layers=12, num_heads=16, query_heads=8,
-        kv_heads=4, ff_dim=1536, encoder_ff_dim=1536, num_slots=512, max_seq_len=LENGTH,
-        variant="self-interlayer", experts=None,
-    )  # fmt: skip
-    memory = dataclasses.replace(config.memory, gate="elementwise")
-    return ReactiveTransformer(dataclasses.replace(config, memory=memory))
-
-
-def memories(model: ReactiveTransformer, count: int) -> list[MemoryVersion]:
-    """Random ones."""
-    shape = model.config.memory_shape
-    return [MemoryVersion(torch.randn(shape, device="cuda")) for _ in range(count)]
-
-
-def _query(seed: int = 0) -> list[int]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(11, llama.VOCAB, (QUERY,), generator=generator).tolist()
-
-
-def _started(batch: DeviceBatch, versions: list[MemoryVersion]) -> list[DeviceRow]:
-    queries = [(_query(i), v, Sampler(SAMPLING, i)) for i, v in enumerate(versions)]
-    return batch.add_all(queries)
-
-
 def _decode(
     report: Report, model: ReactiveTransformer, peer: object, batches: tuple[int, ...], quick: bool
 ) -> Table:
@@ -109,10 +90,12 @@ def _decode(
         ours = _steps(DeviceBatch(model, count, LENGTH), model, count)
         plain = _steps(DeviceBatch(model, count, LENGTH, fused=False), model, count)
         floor, products = floor_ms(model, count, 192), products_ms(model, count)
-        eager = llama.step_ms(llama.Session(peer), _ids(count), 16)[1]
+        eager = llama.step_ms(llama.Session(peer), queries(count), 16)[1]
         static = None
         if count in (1, 16) and not quick:
-            static = llama.step_ms(llama.Session(peer, static=LENGTH), _ids(count), 64, warm=8)[1]
+            static = llama.step_ms(llama.Session(peer, static=LENGTH), queries(count), 64, warm=8)[
+                1
+            ]
         table.add(
             count, ours, plain, floor, ours / floor, products, count / ours * 1e3, eager, static
         )
@@ -126,13 +109,9 @@ def _decode(
     return table
 
 
-def _ids(count: int) -> torch.Tensor:
-    return torch.tensor([_query(i) for i in range(count)], device="cuda")
-
-
 def _steps(batch: DeviceBatch, model: ReactiveTransformer, count: int) -> float:
     """Median milliseconds of a step between tokens 16 and 128 of answers."""
-    rows = _started(batch, memories(model, count))
+    rows = started(batch, memories(model, count))
     times = []
     for index in range(ANSWER):
         began = time.perf_counter()
@@ -153,7 +132,7 @@ def _first(report: Report, model: ReactiveTransformer) -> Table:
             version = memories(model, 1)[0] if fresh else known
             torch.cuda.synchronize()
             began = time.perf_counter()
-            row = batch.add(_query(index), version, Sampler(SAMPLING, index))
+            row = batch.add(query(index), version, Sampler(SAMPLING, index))
             batch.step([row])
             times.append(time.perf_counter() - began)
             batch.remove(row)
@@ -184,7 +163,7 @@ def _update(report: Report, model: ReactiveTransformer, quick: bool) -> Table:
 
 
 def _updates(updater: Updater, versions: list[MemoryVersion]) -> float:
-    ids = [_query(i) + _query(i + 1) for i in range(len(versions))]
+    ids = [query(i) + query(i + 1) for i in range(len(versions))]
     times = []
     for _ in range(15):
         torch.cuda.synchronize()
@@ -193,75 +172,3 @@ def _updates(updater: Updater, versions: list[MemoryVersion]) -> float:
         torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return statistics.median(times[3:]) * 1e3
-
-
-def _turns(report: Report, model: ReactiveTransformer, last: int) -> Table:
-    """Whole turns from the first memory and from the one that ``last`` updates left, in turn."""
-    batch = DeviceBatch(model, 2, LENGTH)
-    updater = Updater(model, batch.pool, batch.graphs)
-    first = version = MemoryVersion(model.initial_memory()[:, 0].contiguous())
-    for turn in range(last - 1):
-        (version,) = updater.attend([version], updater.encode([_query(turn) + _query(turn + 7)]))
-    times: dict[int, list[float]] = {1: [], last: []}
-    for index in range(24):
-        for turn, memory in ((1, first), (last, version)):
-            times[turn].append(_turn(batch, updater, memory, index))
-    table = Table("A whole turn: query, answer, memory update (ms; medians of 20)", ["turn", "ms"])
-    for turn, values in times.items():
-        table.add(turn, statistics.median(values[4:]) * 1e3)
-    ratio = table.rows[1][1] / table.rows[0][1]
-    report.checks.append(Check(f"turn {last:,} and turn 1 apart", abs(ratio - 1), 0.02))
-    return table
-
-
-def _turn(batch: DeviceBatch, updater: Updater, memory: MemoryVersion, seed: int) -> float:
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    row = batch.add(_query(seed), memory, Sampler(SAMPLING, seed))
-    answer = [batch.step([row])[0] for _ in range(ANSWER)]
-    batch.remove(row)
-    updater.attend([memory], updater.encode([_query(seed) + answer]))
-    torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def _histories(model: ReactiveTransformer, peer: object, histories: tuple[int, ...]) -> Table:
-    """Beside a turn of ours, which does not know how long its history is."""
-    table = Table(
-        f"A query of {QUERY} tokens after a history (ms)",
-        ["history", "ours, first", "a token", "read again, first", "kept cache, first", "a token",
-         "cache MiB"],
-    )  # fmt: skip
-    batch = DeviceBatch(model, 2, LENGTH)
-    ours = functools.partial(_ours, batch, memories(model, 1)[0])
-    config = peer.config  # type: ignore[attr-defined]
-    kept_bytes = 4 * config.num_hidden_layers * config.num_key_value_heads * 64
-    for history in histories:
-        long = torch.randint(11, llama.VOCAB, (1, history), device="cuda")
-        whole = torch.cat((long, _ids(1)), dim=1)
-        again = min(llama.step_ms(llama.Session(peer), whole, 1)[0] for _ in range(3))
-        kept = llama.Session(peer)
-        kept.read(long)
-        llama.step_ms(kept, _ids(1), 1)
-        kept = llama.Session(peer)
-        kept.read(long)
-        first, token = llama.step_ms(kept, _ids(1), 16)
-        table.add(history, *ours(), again, first, token, kept_bytes * history / 2**20)
-        torch.cuda.empty_cache()
-    return table
-
-
-def _ours(batch: DeviceBatch, memory: MemoryVersion) -> tuple[float, float]:
-    firsts, tokens = [], []
-    for seed in range(5):
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        row = batch.add(_query(seed), memory, Sampler(SAMPLING, seed))
-        batch.step([row])
-        middle = time.perf_counter()
-        for _ in range(32):
-            batch.step([row])
-        tokens.append((time.perf_counter() - middle) / 32)
-        firsts.append(middle - began)
-        batch.remove(row)
-    return statistics.median(firsts) * 1e3, statistics.median(tokens) * 1e3
