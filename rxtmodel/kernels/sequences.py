@@ -36,17 +36,16 @@ def _block(
         if CAUSAL:
             seen = seen & (at[None, :] <= m[:, None])
         score = tl.where(seen, score, -1e30)
-    if SHIFT:
-        before = top
-        top = tl.maximum(top, tl.max(score, axis=1))
-        score -= top[:, None]
-        shrink = tl.exp2(before - top)
-        total *= shrink
-        acc *= shrink[:, None]
-    p = tl.exp2(score)
-    total += tl.sum(p, axis=1)
-    acc = tl.dot(p.to(v_SH.dtype), v_SH, acc, input_precision="ieee")
-    return top, total, acc
+    if not SHIFT:
+        p = tl.exp2(score)
+        acc = tl.dot(p.to(v_SH.dtype), v_SH, acc, input_precision="ieee")
+        return top, total + tl.sum(p, axis=1), acc
+    new_top = tl.maximum(top, tl.max(score, axis=1))
+    p = tl.exp2(score - new_top[:, None])
+    shrink = tl.exp2(top - new_top)
+    total = total * shrink + tl.sum(p, axis=1)
+    acc = tl.dot(p.to(v_SH.dtype), v_SH, acc * shrink[:, None], input_precision="ieee")
+    return new_top, total, acc
 
 
 @triton.jit
