@@ -97,6 +97,9 @@ class Graphs:
     def _record(self, work: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
         assert self.stream is not None
         graph = torch.cuda.CUDAGraph()
+        # Inputs may have been made just now, on the stream of whoever asks: read before it has
+        # come that far, they are anything, and places of memories no places at all.
+        self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
         with _recording, torch.cuda.stream(self.stream), sdpa_kernel(_FUSED):
             for _ in range(2):  # kernels are compiled, libraries take their workspaces
                 work()

@@ -92,6 +92,25 @@ def test_what_was_encoded_stays_when_others_are_encoded():
     )
 
 
+def test_the_first_update_of_a_size_may_come_while_the_device_is_busy():
+    """What it is recorded with is not there yet when that is launched."""
+    model = model_of()
+    memories = memories_of(model, 3)
+    quiet, busy = (Updater(model, MemoryPool(model, 20)) for _ in range(2))
+    expected = quiet.attend(memories, quiet.encode(INTERACTIONS[:3]))
+    encoded = busy.encode(INTERACTIONS[:3])
+    torch.cuda.synchronize()
+    with busy.graphs.on_stream():
+        # What is taken next lies where this lay: read too early, it points nowhere.
+        garbage = [torch.full((4,), 1 << 50, device="cuda") for _ in range(2_000)]
+        del garbage
+        torch.cuda._sleep(10**9)
+    found = busy.attend(memories, encoded)
+    torch.cuda.synchronize()
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.tensor, other.tensor)
+
+
 def test_a_memory_becomes_the_same_whatever_is_updated_beside_it():
     model = model_of()
     updater = Updater(model, MemoryPool(model, 20))
