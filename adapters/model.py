@@ -1,231 +1,27 @@
-"""``rxtmodel`` behind the runtime's model port, and loading of model folders by name."""
+"""Loading of models by name or folder, ready for a runtime."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rxstream.errors import QueryRejected, SnapshotIncompatible
-from rxtmodel.checkpoint import dump_memory, load_memory, weights_fingerprint
 from rxtmodel.checkpoint import load_model as read_model
-from rxtmodel.engine import Engine, MemoryVersion, open_engine
+from rxtmodel.checkpoint import weights_fingerprint
 from rxtmodel.errors import CheckpointError
 from rxtmodel.layout import arrange, quantise
-from rxtmodel.sampler import Sampler, SamplerConfig
-from rxtmodel.template import section_at_start
 
-from .answer_parts import Parts, interaction_ids
-from .model_locks import ModelLocks
+from .rxt_adapter import RxtAdapter
 from .tokenizer import FILE_NAME, Tokenizer
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rxstream.model import Channel, CompletedInteraction, DecodeRequest, Thinking, TokenDraft
-    from rxtmodel.model import ReactiveTransformer
+__all__ = ["DEFAULT_MODEL", "MODELS", "ModelError", "RxtAdapter", "load_model"]
 
 MODELS = Path(__file__).parent / "models"
 DEFAULT_MODEL = "recall"
-_BEYOND_OTHERS = 1e3
-"""Added to a logit: larger than logits are, small enough for float32 to tell two of them apart."""
 
 
 class ModelError(Exception):
     """A model that cannot be loaded. The message says what is wrong and what to do."""
-
-
-@dataclass(slots=True, eq=False)
-class Decoding:
-    """An answer under way."""
-
-    row: Any
-    left: int
-    """Tokens that may still be drawn."""
-    parts: Parts
-
-
-class RxtAdapter:
-    """A Reactive Transformer as ``rxstream.model.ReactiveModel``. Several runtimes may share one.
-
-    Args:
-        max_batch: answers that can be under way at once.
-        max_query_tokens: longest query; the rest of ``max_seq_len`` is left for the answer.
-        fingerprint: of the weights; None computes it. For weights that were cast since.
-    """
-
-    dump_thread_safe = True
-    """A memory value never changes, and dumping it touches nothing else."""
-
-    def __init__(
-        self,
-        model: ReactiveTransformer,
-        tokenizer: Tokenizer,
-        *,
-        max_batch: int = 16,
-        max_query_tokens: int | None = None,
-        fingerprint: str | None = None,
-    ) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.max_batch = max_batch
-        length = model.config.max_seq_len
-        self.max_query_tokens = max_query_tokens or length // 2
-        weights = weights_fingerprint(model) if fingerprint is None else fingerprint
-        self.fingerprint = f"{weights[:32]}-{tokenizer.fingerprint[:16]}"
-        config = model.config
-        parts: list[Channel] = ["answer"]
-        parts += ["thinking"] if config.thinks else []
-        parts += ["tool_call"] if config.calls_tools else []
-        self.channels = frozenset(parts)
-        """What the model was trained to say; the runtime rejects queries that ask for more."""
-        self._engine: Engine = open_engine(model, max_batch, length)
-        self.thread_safe = self._engine.thread_safe
-        self._locks = ModelLocks(apart=self.thread_safe)
-        self._initial = MemoryVersion(model.initial_memory()[:, 0].detach().contiguous())
-
-    def validate(self, query: str) -> None:
-        """Refuse an empty query and one that is longer than the model can take."""
-        if not query.strip():
-            raise QueryRejected("invalid", "the query is empty; type some text")
-        # A token is at least one byte of text: refuse what cannot fit before tokenising it.
-        limit = self.max_query_tokens
-        count = len(query) if len(query) > 64 * limit else len(self.tokenizer.encode(query))
-        if count > limit:
-            kind = "characters" if len(query) > 64 * limit else "tokens"
-            raise QueryRejected(
-                "too_long",
-                f"the query has {count} {kind}, the model takes {limit} tokens; shorten it",
-            )
-
-    def initial_memory(self) -> MemoryVersion:
-        """The memory of a conversation in which nothing was said."""
-        return self._initial
-
-    def start(self, requests: Sequence[DecodeRequest[MemoryVersion]]) -> list[Decoding]:
-        """Prefill each query against its memory."""
-        with self._locks.decoding:
-            return self._start(requests)
-
-    def _start(self, requests: Sequence[DecodeRequest[MemoryVersion]]) -> list[Decoding]:
-        thinking = self._chosen(requests)
-        queries = [
-            self._query(request, mode) for request, mode in zip(requests, thinking, strict=True)
-        ]
-        parts = [
-            Parts(self.tokenizer, section_at_start(mode), request.tools, request.sampling.stop)
-            for request, mode in zip(requests, thinking, strict=True)
-        ]
-        decodings = []
-        for request, row, part in zip(requests, self._engine.add_all(queries), parts, strict=True):
-            left = min(request.sampling.max_tokens, self._engine.room(row))
-            self._engine.limit(row, left)
-            decodings.append(Decoding(row, left, part))
-        return decodings
-
-    def _chosen(self, requests: Sequence[DecodeRequest[MemoryVersion]]) -> list[Thinking]:
-        """How each query is answered: where that is left to the model, it draws its first token
-        from ``[A]`` and ``[T]``, which then belongs to the prompt."""
-        thinking: list[Thinking] = [request.thinking for request in requests]
-        open_ones = [place for place, mode in enumerate(thinking) if mode == "auto"]
-        if not open_ones:
-            return thinking
-        tokens = self.tokenizer.tokens
-        both = tokens.allowed("query")
-        only = SamplerConfig(allowed=both, logit_bias=dict.fromkeys(both, _BEYOND_OTHERS))
-        rows = self._engine.add_all(
-            [self._prompt(requests[place], "auto") + (Sampler(only, 0),) for place in open_ones]
-        )
-        try:
-            drawn = self._engine.step(rows)
-        finally:
-            for row in rows:
-                self._engine.remove(row)
-        for place, token in zip(open_ones, drawn, strict=True):
-            thinking[place] = "extended" if token == tokens.think else "fast"
-        return thinking
-
-    def _prompt(
-        self, request: DecodeRequest[MemoryVersion], thinking: Thinking
-    ) -> tuple[list[int], MemoryVersion]:
-        ids = self.tokenizer.tokens.query_ids(
-            self.tokenizer.encode(request.query), thinking=thinking, tool_result=request.tool_result
-        )
-        return ids, request.memory
-
-    def _query(
-        self, request: DecodeRequest[MemoryVersion], thinking: Thinking
-    ) -> tuple[list[int], MemoryVersion, Sampler]:
-        """The query's ids, the memory, and what draws the answer."""
-        sampling, tokens = request.sampling, self.tokenizer.tokens
-        ids, memory = self._prompt(request, thinking)
-        marks = (tokens.answer if thinking == "extended" else None,
-                 tokens.tool_call if request.tools else None)  # fmt: skip
-        config = SamplerConfig(
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            logit_bias=sampling.logit_bias,
-            allowed=tuple(mark for mark in marks if mark is not None),
-        )
-        config.check_vocabulary(self.model.config.vocab_size)
-        special = tokens.special()
-        said = [token for token in ids if token not in special]
-        return ids, memory, Sampler(config, sampling.seed, seen=said)
-
-    def step(self, decodings: Sequence[Decoding]) -> list[TokenDraft]:
-        """One token for each decoding."""
-        with self._locks.decoding:
-            tokens = self._engine.step([decoding.row for decoding in decodings])
-        return [self._draft(d, token) for d, token in zip(decodings, tokens, strict=True)]
-
-    def _draft(self, decoding: Decoding, token: int) -> TokenDraft:
-        decoding.left -= 1
-        return decoding.parts.push(token, last=decoding.left == 0)
-
-    def finish(self, decoding: Decoding) -> None:
-        """Free the decoding's row."""
-        with self._locks.decoding:
-            self._engine.remove(decoding.row)
-
-    def encode(self, interactions: Sequence[CompletedInteraction]) -> list[Any]:
-        """Each interaction, encoded. On a CPU each on its own: a replay is bitwise the same
-        whatever was encoded beside it."""
-        length = self.model.config.max_seq_len
-        ids = [interaction_ids(self.tokenizer, done)[:length] for done in interactions]
-        with self._locks.updating:
-            return list(self._engine.encode(ids))
-
-    def attend(
-        self, memories: Sequence[MemoryVersion], encoded: Sequence[Any]
-    ) -> list[MemoryVersion]:
-        """New memory values; the given ones stay as they are."""
-        with self._locks.updating:
-            return self._engine.attend(memories, encoded)
-
-    def dump(self, memory: MemoryVersion) -> bytes:
-        """The memory as safetensors bytes, tensor ``stm`` [L, S, D] float32."""
-        return dump_memory(memory.settled())
-
-    def load(self, data: bytes) -> MemoryVersion:
-        """Inverse of ``dump``; SnapshotIncompatible for another shape or non-finite values."""
-        try:
-            return MemoryVersion(load_memory(data, self.model.config).to(self._device))
-        except CheckpointError as error:
-            raise SnapshotIncompatible(str(error)) from error
-
-    def distance(self, memory: MemoryVersion, other: MemoryVersion) -> float:
-        """The largest difference of two memories over the largest number in them."""
-        a, b = memory.settled().double(), other.settled().double()
-        largest = max(float(a.abs().max()), float(b.abs().max()), 1e-30)
-        return float((a - b).abs().max()) / largest
-
-    @property
-    def _device(self) -> torch.device:
-        return self.model.embedding.weight.device
 
 
 def load_model(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rxstream._forks import renew_in_child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ModelLocks:
@@ -22,3 +27,13 @@ class ModelLocks:
     def _renew(self) -> None:
         self.decoding = threading.Lock()
         self.updating = threading.Lock() if self._apart else self.decoding
+
+    @contextmanager
+    def all(self) -> Iterator[None]:
+        """Nobody calls anything."""
+        with self.decoding:
+            if not self._apart:
+                yield
+                return
+            with self.updating:
+                yield

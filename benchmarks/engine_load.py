@@ -1,4 +1,4 @@
-"""Many conversations on a GPU, turn after turn: queries, steps and memory updates beside each other.
+"""Many conversations on a GPU, turn after turn: queries, steps and updates beside each other.
 
 The engine alone, without runtime or text: a conversation asks again as soon as its memory has taken
 in what was said.
@@ -45,6 +45,8 @@ class Load:
 
     def __init__(self, model: ReactiveTransformer, count: int, at_once: int) -> None:
         self.engine = DeviceEngine(model, count, LENGTH)
+        self.engine.batch.warm_up(queries=[ASKED - 1])
+        self.engine.updater.warm_up(lengths=[ASKED + ANSWERED[1]])
         self.at_once, self._random = at_once, random.Random(0)
         self._talks = [Talk(memory, i) for i, memory in enumerate(memories(model, count))]
         self._queries = [query(i)[:ASKED] for i in range(64)]
@@ -144,7 +146,7 @@ def table(model: ReactiveTransformer, counts: tuple[int, ...], seconds: float) -
     )
     for count in counts:
         load = Load(model, count, 64)
-        load.run(seconds)  # records graphs
+        load.run(seconds / 4)
         took = load.run(seconds)
         gaps, waits = (
             statistics.quantiles([1e3 * x for x in each], n=100)

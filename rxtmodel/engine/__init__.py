@@ -29,6 +29,11 @@ class Engine(Protocol):
     thread_safe: bool
     """Whether ``encode`` and ``attend`` may run on another thread than the rest."""
 
+    def warm_up(self) -> None:
+        """Compile and record now what would hold everybody up when it is needed first: each size
+        of a step, of queries read together, and of memories updated together."""
+        ...
+
     def add_all(
         self, queries: Sequence[tuple[Sequence[int], MemoryVersion, Sampler]], /
     ) -> list[Any]:

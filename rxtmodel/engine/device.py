@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .graphs import round_up
+from .graphs import buckets, round_up
 from .launches import MOST_QUERIES, Drawn, Launches, Query
 from .pool import MemoryPool
 from .rows import DeviceRows
@@ -135,14 +135,23 @@ class DeviceBatch:
         """No more than so many tokens will be asked of ``row``: none is computed in vain."""
         row.end = min(self.rows.max_len, row.length - len(row.ahead) + tokens)
 
-    def warm_up(self, rows: Sequence[int] = (1,), queries: Sequence[int] = (128,)) -> None:
-        """Record the graphs for steps of that many rows and for queries of that many tokens, so
-        that nobody waits for it later."""
-        with torch.inference_mode():
-            for count in rows:
-                self.launches.step(round_up(count, self.rows.max_rows), [])
-            for length in queries:
-                self.launches.read(self._bucket_of(length), [])
+    @torch.inference_mode()
+    def warm_up(
+        self,
+        rows: Sequence[int] | None = None,
+        queries: Sequence[int] | None = None,
+        at_once: Sequence[int] | None = None,
+    ) -> None:
+        """Record what steps of that many rows and ``at_once`` queries of that many tokens replay,
+        so that nobody waits for it later; without numbers, of all there can be."""
+        limit = self.rows.max_rows
+        for count in buckets(limit) if rows is None else rows:
+            self.launches.step(round_up(count, limit), [])
+        some = buckets(min(MOST_QUERIES, limit)) if at_once is None else at_once
+        lengths = buckets(self.rows.max_len, _LEAST_TOKENS) if queries is None else queries
+        for length in lengths:
+            for count in some:
+                self.launches.read(self._bucket_of(length), [], least=count)
 
     def _end(self, row: DeviceRow) -> None:
         row.ended = True

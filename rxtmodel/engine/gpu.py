@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from .device import DeviceBatch
+from .graphs import buckets
 from .update import Updater
 
 if TYPE_CHECKING:
@@ -32,3 +35,11 @@ class DeviceEngine:
         self.remove = self.batch.remove
         self.room, self.limit = self.batch.room, self.batch.limit
         self.encode, self.attend = self.updater.encode, self.updater.attend
+
+    def warm_up(self) -> None:
+        """See ``Engine``. Some hundred graphs, each with memory of its own to work in: seconds,
+        and minutes where Triton has compiled none of its kernels on this machine yet."""
+        self.batch.warm_up()
+        most = min(self.updater.max_batch, self.batch.rows.max_rows)
+        self.updater.warm_up(buckets(most))
+        torch.cuda.synchronize(self.batch.rows.device)

@@ -31,6 +31,11 @@ def round_up(count: int, limit: int, least: int = 1) -> int:
     return min(limit, max(least, 1 << (count - 1).bit_length()))
 
 
+def buckets(limit: int, least: int = 1) -> list[int]:
+    """All that ``round_up`` gives, the largest first: what it compiles others often need, too."""
+    return sorted({round_up(count, limit, least) for count in range(1, limit + 1)}, reverse=True)
+
+
 def fill(tensor: Tensor, value: Any) -> None:
     """Numbers of the host into a tensor, on the current stream, without waiting."""
     source = torch.tensor(value, dtype=tensor.dtype, pin_memory=tensor.is_cuda)

@@ -62,6 +62,9 @@ class HostEngine:
             raise
         return rows
 
+    def warm_up(self) -> None:
+        """See ``Engine``: there is nothing that depends on sizes."""
+
     @torch.inference_mode()
     def encode(self, interactions: Sequence[Sequence[int]]) -> list[Tensor]:
         """Each interaction's ids, encoded, [L, 1, T, D]."""

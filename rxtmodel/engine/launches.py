@@ -108,9 +108,10 @@ class Launches:
     def _project_work(self, memory_L1SD: Tensor, slots: Tensor) -> None:
         self.pool.write(slots, self.model.project_memory(memory_L1SD))
 
-    def read(self, length: int, queries: Sequence[Query]) -> None:
-        """Read queries of up to ``length`` tokens before their last one."""
-        count = round_up(max(1, len(queries)), MOST_QUERIES)
+    def read(self, length: int, queries: Sequence[Query], *, least: int = 1) -> None:
+        """Read queries of up to ``length`` tokens before their last one, in a bucket of ``least``
+        or more."""
+        count = round_up(max(least, len(queries)), MOST_QUERIES)
         nobody = [self.rows.nobody, 0, 0, self.pool.nobody, 0, 0, 0, 0]
         integers, numbers, ids = [], [], []
         for query in queries:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..template import PAD
+from .alone import goes_first
 from .fused_encoder import FusedEncoder
 from .fused_fold import FusedFold
-from .graphs import Graphs, fill, laid_out, round_up
+from .graphs import Graphs, buckets, fill, laid_out, round_up
 from .memory import MemoryVersion
 from .module_fold import ModuleEncoder, ModuleFold
 from .support import why_not_encode, why_not_fold
@@ -111,6 +113,17 @@ class Updater:
             found += self._attend(memories[start:end], encoded[start:end])
         return found
 
+    def warm_up(
+        self, at_once: Sequence[int] | None = None, lengths: Sequence[int] | None = None
+    ) -> None:
+        """Record what updates of ``at_once`` memories by interactions of ``lengths`` tokens
+        replay, so that nobody waits for it later; without numbers, of all there can be."""
+        value = self.model.initial_memory()[:, 0].detach().contiguous()
+        most = self.model.config.max_seq_len
+        for length in buckets(most, _LEAST_TOKENS) if lengths is None else lengths:
+            for count in buckets(self.max_batch) if at_once is None else at_once:
+                self.attend([MemoryVersion(value)] * count, self.encode([[PAD] * length] * count))
+
     def _encode(self, interactions: Sequence[Sequence[int]]) -> list[Encoded]:
         count = round_up(len(interactions), self.max_batch)
         length = self._bucket_of(max(map(len, interactions)))
@@ -133,6 +146,7 @@ class Updater:
             batch = Together(self.graphs.run(key, work))
             if self.graphs.stream is not None:
                 self._last[key] = weakref.ref(batch)
+                goes_first(self.graphs.stream)
         return [Encoded(batch, row, len(ids)) for row, ids in enumerate(interactions)]
 
     def _attend(
@@ -162,6 +176,7 @@ class Updater:
                 self.fold.take(self.graphs.run(key, work), new)
                 if ready is not None:
                     ready.record()
+                    goes_first(self.graphs.stream)  # type: ignore[arg-type]
             except BaseException:
                 for slot in slots:
                     if self.pool is not None and slot is not None:

@@ -1,4 +1,4 @@
-"""Steps whose blocks wait for each other never run beside another such step."""
+"""Steps whose blocks wait for each other run beside no other such step, and after updates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rxtmodel.engine import alone as module
-from rxtmodel.engine.alone import alone
+from rxtmodel.engine.alone import alone, goes_first
 
 
 class Event:
@@ -36,6 +36,7 @@ class Stream:
 def no_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(module, "_last", {})
+    monkeypatch.setattr(module, "_first", {})
 
 
 def test_a_stream_alone_waits_for_nobody():
@@ -68,3 +69,19 @@ def test_a_launch_that_failed_is_waited_for_all_the_same():
         raise RuntimeError("half of it")
     two.step()
     assert two.launched == [one, "step", "over"]
+
+
+def test_updates_that_were_launched_go_before_the_next_step_and_hold_up_no_other():
+    updates, steps = Stream(), Stream()
+    goes_first(updates)
+    goes_first(updates)
+    steps.step()
+    steps.step()
+    assert steps.launched == [updates, "step", "over", "step", "over"]
+
+
+def test_updates_of_another_device_hold_nobody_up():
+    updates, steps = Stream(1), Stream(0)
+    goes_first(updates)
+    steps.step()
+    assert steps.launched == ["step", "over"]
