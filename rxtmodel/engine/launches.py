@@ -18,13 +18,14 @@ from torch import Tensor
 
 from .alone import alone
 from .fused import FusedStep
+from .fused_read import FusedRead
 from .graphs import Graphs, fill, round_up
 from .plain import PlainStep
 from .rows import INTEGERS, DeviceRows, flags_of
 from .support import why_not
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from ..model import ReactiveTransformer
@@ -84,6 +85,9 @@ class Launches:
         self.plain = PlainStep(model, rows, pool)
         use = reason is None if fused is None else fused
         self.fused = FusedStep(model, rows, pool) if use else None
+        self._read: Callable[[Tensor, Tensor, Tensor], None] = self.plain.read
+        if self.fused is not None:
+            self._read = FusedRead(self.fused.layers, rows, pool)
         self.graphs = Graphs(rows.device)
         self._order: dict[int, tuple[list[int], Tensor]] = {}
         """Of each bucket: the rows of its last step, and the tensor that says so."""
@@ -155,7 +159,7 @@ class Launches:
 
     def _begin(self, ids_BT: Tensor, integers_B8: Tensor, numbers_B4: Tensor) -> None:
         self.rows.write(integers_B8, numbers_B4)
-        self.plain.read(ids_BT, integers_B8[:, 0], integers_B8[:, INTEGERS.index("slot")])
+        self._read(ids_BT, integers_B8[:, 0], integers_B8[:, INTEGERS.index("slot")])
 
     def step(self, count: int, rows: list[int]) -> Drawn:
         """The next token of each of ``rows``, in a bucket of ``count``."""

@@ -19,8 +19,8 @@ class Shape:
 def shape_of(count: int, columns: int, inner: int) -> Shape:
     """Tiles for a step of ``count`` rows: many small ones while weights are all there is to read.
 
-    The columns of a tile depend on ``count`` and ``columns`` alone (``FusedStep._parts``). Found by
-    measuring on an H200.
+    The columns of a tile depend on ``count`` and ``columns`` alone (``FusedLayers._parts``). Found
+    by measuring on an H200.
     """
     whole = min(512, power_of_two(inner))
     if count == 1:
@@ -33,6 +33,13 @@ def shape_of(count: int, columns: int, inner: int) -> Shape:
     if columns > 1024:
         return Shape(64, 64, narrow, 4, 4)
     return Shape(64, 16 if count <= 64 else 32, narrow, 4, depth)
+
+
+def shape_of_queries(count: int, columns: int, inner: int) -> Shape:
+    """Tiles for queries of ``count`` tokens in all."""
+    if count <= 256:
+        return shape_of(count, columns, inner)
+    return Shape(128, 64, min(64, power_of_two(inner)), 4, 3)
 
 
 def reading_of(count: int, keys: int) -> dict[str, int]:

@@ -112,21 +112,21 @@ def embed(order_ptr, token_ptr, table_ptr, x_ptr, xb_ptr, sums_ptr,
 def project(
     xb_ptr, sums_ptr, w_ptr, order_ptr, pos_ptr, rope_ptr, q_ptr, k_ptr, v_ptr, count, eps,
     row_stride, head_stride, rope_stride,
-    K: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr, H: tl.constexpr,
+    K: tl.constexpr, NQ: tl.constexpr, NK: tl.constexpr, H: tl.constexpr, EACH: tl.constexpr,
     PARTS: tl.constexpr, P: tl.constexpr, MAX: tl.constexpr,
     PDL: tl.constexpr, M: tl.constexpr, N: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     """Queries [B, NQ] to ``q``; keys and values (NK columns each, or none) to the cache's rows.
 
-    The first NQ + NK columns are turned by the row's position, pairs interleaved. A tile's columns
-    are of one kind: N divides NQ and NK.
+    The first NQ + NK columns are turned by the position of the cache's row, or (EACH) of the
+    token, pairs interleaved. A tile's columns are of one kind: N divides NQ and NK.
     """
     rows, rows_ok, cols, cols_ok = _tile(count, NQ + 2 * NK, M, N)
     acc = _product(xb_ptr, w_ptr, rows, rows_ok, cols, cols_ok, K, PDL, M, N, BK)
     acc = acc * _scale(sums_ptr, rows, rows_ok, eps, K, PARTS, P, MAX)[:, None]
     first = tl.program_id(0) * N
     row = tl.load(order_ptr + rows, mask=rows_ok, other=0)
-    pos = tl.load(pos_ptr + row, mask=rows_ok, other=0)
+    pos = tl.load(pos_ptr + (rows if EACH else row), mask=rows_ok, other=0)
     if first < NQ + NK:
         pair = (first + 2 * tl.arange(0, N // 2)) % H // 2
         table = rope_ptr + pos[:, None] * (H // 2) + pair[None, :]

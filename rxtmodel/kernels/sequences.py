@@ -74,10 +74,11 @@ def _blocks(
 
 @triton.jit
 def _attend(
-    q_ptr, k_ptr, v_ptr, count_ptr, out_ptr, q_row, q_head, q_token, k_row, k_head, k_token,
-    v_row, v_head, v_token, scale, length, keys,
+    q_ptr, k_ptr, v_ptr, count_ptr, index_ptr, out_ptr, q_row, q_head, q_token,
+    k_row, k_head, k_token, v_row, v_head, v_token, scale, length, keys,
     N: tl.constexpr, RATIO: tl.constexpr, H: tl.constexpr, CAUSAL: tl.constexpr,
-    COUNTED: tl.constexpr, QUICK: tl.constexpr, M: tl.constexpr, BLOCK: tl.constexpr,
+    COUNTED: tl.constexpr, INDEXED: tl.constexpr, QUICK: tl.constexpr, M: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     if CAUSAL:
         tile, at = tl.num_programs(1) - 1 - tl.program_id(1), tl.program_id(0)
@@ -89,8 +90,9 @@ def _attend(
     q_at = q_ptr + row * q_row + n * q_head + m[:, None] * q_token + h[None, :]
     q_MH = tl.load(q_at, mask=inside, other=0.0)
     q_MH = (q_MH * (scale * 1.4426950408889634)).to(q_MH.dtype)
-    k_at = k_ptr + row * k_row + n // RATIO * k_head + h[:, None]
-    v_at = v_ptr + row * v_row + n // RATIO * v_head + h[None, :]
+    slab = tl.load(index_ptr + row).to(tl.int64) if INDEXED else row
+    k_at = k_ptr + slab * k_row + n // RATIO * k_head + h[:, None]
+    v_at = v_ptr + slab * v_row + n // RATIO * v_head + h[None, :]
     if COUNTED:
         keys = tl.load(count_ptr + row).to(tl.int32)
     end = keys
@@ -113,20 +115,24 @@ def _attend(
     tl.store(out_at, out.to(out_ptr.dtype.element_ty), inside)
 
 
-def attend_causal(q_BNTH: Tensor, k_BGTH: Tensor, v_BGTH: Tensor) -> Tensor:
+def attend_causal(
+    q_BNTH: Tensor, k_BGTH: Tensor, v_BGTH: Tensor, index_B: Tensor | None = None
+) -> Tensor:
     """Every query attends to the keys up to its own; [B, N, T, H], heads of a token side by side.
 
-    H is a power of two, 16 or more; its values lie side by side.
+    H is a power of two, 16 or more; its values lie side by side. ``index_B``: where in a slab the
+    keys and values of each row lie.
     """
-    return _run(q_BNTH, k_BGTH, v_BGTH, None, causal=True)
+    return _run(q_BNTH, k_BGTH, v_BGTH, None, index_B, causal=True)
 
 
 def attend_first(
-    q_BNTH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, counts_B: Tensor | None = None
-) -> Tensor:
+    q_BNTH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, counts_B: Tensor | None = None,
+    index_B: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Every query attends to the first ``counts_B`` keys of its row, all without; as
     ``attend_causal``."""
-    return _run(q_BNTH, k_BGKH, v_BGKH, counts_B, causal=False)
+    return _run(q_BNTH, k_BGKH, v_BGKH, counts_B, index_B, causal=False)
 
 
 TILES = {True: (64, 64, 4, 3), False: (64, 32, 4, 3)}
@@ -135,18 +141,20 @@ Found by measuring on an H200."""
 
 
 def _run(
-    q_BNTH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, counts_B: Tensor | None, *, causal: bool
-) -> Tensor:
+    q_BNTH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, counts_B: Tensor | None,
+    index_B: Tensor | None, *, causal: bool,
+) -> Tensor:  # fmt: skip
     rows, heads, length, width = q_BNTH.shape
     out = torch.empty((rows, length, heads, width), dtype=q_BNTH.dtype, device=q_BNTH.device)
     tile, block, warps, stages = TILES[causal]
     quick = not causal and q_BNTH.dtype != torch.float16  # which does not reach far enough
     grid = (triton.cdiv(length, tile), rows * heads)
     _attend[grid[::-1] if causal else grid](
-        q_BNTH, k_BGKH, v_BGKH, out if counts_B is None else counts_B, out,
+        q_BNTH, k_BGKH, v_BGKH, out if counts_B is None else counts_B,
+        out if index_B is None else index_B, out,
         *q_BNTH.stride()[:3], *k_BGKH.stride()[:3], *v_BGKH.stride()[:3], width**-0.5, length,
         k_BGKH.shape[2], N=heads, RATIO=heads // k_BGKH.shape[1], H=width, CAUSAL=causal,
-        COUNTED=counts_B is not None, QUICK=quick, M=tile, BLOCK=block, num_warps=warps,
-        num_stages=stages,
+        COUNTED=counts_B is not None, INDEXED=index_B is not None, QUICK=quick,
+        M=tile, BLOCK=block, num_warps=warps, num_stages=stages,
     )  # fmt: skip
     return out.transpose(1, 2)

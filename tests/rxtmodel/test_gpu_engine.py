@@ -10,6 +10,8 @@ import torch
 from rxtmodel import ReactiveTransformer, Sampler, SamplerConfig
 from rxtmodel.engine.device import DeviceBatch
 from rxtmodel.engine.fused import FusedStep
+from rxtmodel.engine.fused_layers import FusedLayers
+from rxtmodel.engine.fused_read import FusedRead
 from rxtmodel.engine.support import why_not, why_not_persistent
 from rxtmodel.sampler import Rows, draw, uniform
 
@@ -49,6 +51,29 @@ def test_fused_steps_compute_what_the_modules_compute(count, pdl):
             batch.launches.plain.logits(order).float(),
         )
     assert ((fused - plain).norm() / plain.norm()).item() < 2e-3
+
+
+@pytest.mark.parametrize(("count", "length"), [(1, 16), (3, 32), (16, 64)])
+@pytest.mark.parametrize("pdl", [False, True], ids=["one after another", "overlapping"])
+def test_queries_read_by_kernels_leave_what_the_modules_leave(count, length, pdl):
+    model = model_of(torch.float16)
+    batch = DeviceBatch(model, 20, 64)
+    memories = memories_of(model, 3)
+    slots = torch.tensor([batch._slot_of(memories[i % 3]) for i in range(count)], device="cuda")
+    generator = torch.Generator("cuda").manual_seed(8)
+    ids = torch.randint(11, 1_000, (count, length), device="cuda", generator=generator)
+    index, left = torch.randperm(20, device="cuda", generator=generator)[:count], []
+    torch.cuda.synchronize()
+    for read in (
+        FusedRead(FusedLayers(model, pdl=pdl), batch.rows, batch.pool), batch.launches.plain.read,
+    ):  # fmt: skip
+        batch.rows.k.zero_(), batch.rows.v.zero_()
+        with torch.inference_mode():
+            read(ids, index, slots)
+        left.append([part.float().clone() for part in (batch.rows.k, batch.rows.v)])
+    for fused, plain in zip(*left, strict=True):
+        assert ((fused - plain).norm() / plain.norm()).item() < 2e-3
+        assert plain.norm() > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
