@@ -137,25 +137,21 @@ class Load:
             self._known.put(error)
 
 
-def table(model: ReactiveTransformer, counts: tuple[int, ...], seconds: float) -> Table:
-    """Tokens a second, gaps between tokens, and how long a memory takes."""
+def table(model: ReactiveTransformer, count: int, seconds: float) -> Table:
+    """Tokens a second, gaps between tokens, and how long it takes until a memory knows."""
     found = Table(
         f"Conversations that go on and on: {ASKED} tokens asked, {ANSWERED[0]} to {ANSWERED[1]} "
         "answered, remembered (ms)",
         ["conversations", "tokens/s", "turns/s", "a gap", "95 %", "99 %", "remembered", "95 %"],
     )
-    for count in counts:
-        load = Load(model, count, 64)
-        load.run(seconds / 4)
-        took = load.run(seconds)
-        gaps, waits = (
-            statistics.quantiles([1e3 * x for x in each], n=100)
-            for each in (load.steps, load.waits)
-        )
-        found.add(
-            count, load.tokens / took, load.turns / took, gaps[49], gaps[94], gaps[98], waits[49],
-            waits[94],
-        )  # fmt: skip
-        del load
-        torch.cuda.empty_cache()
+    load = Load(model, count, 64)
+    load.run(seconds / 4)
+    took = load.run(seconds)
+    gaps, waits = (
+        statistics.quantiles([1e3 * x for x in each], n=100) for each in (load.steps, load.waits)
+    )
+    found.add(
+        count, load.tokens / took, load.turns / took, gaps[49], gaps[94], gaps[98], waits[49],
+        waits[94],
+    )  # fmt: skip
     return found

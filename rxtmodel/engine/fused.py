@@ -101,9 +101,12 @@ class FusedStep:
                 self.draw(self._logits[:count], order_B, out_B)
             return self._logits[:count]
         logits_BV, parts = self._logits[:count], max(1, min(len(self._others) + 1, count // _PART))
+        self._together = count
+        if parts == 1:
+            self._run(order_B, logits_BV, out_B)
+            return logits_BV
         size = -(-count // parts)
         here = torch.cuda.current_stream()
-        self._together = count
         for index, (other, stream) in enumerate(self._others[: parts - 1], start=1):
             other._together = count
             some = slice(index * size, (index + 1) * size)

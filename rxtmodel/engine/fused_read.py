@@ -33,7 +33,8 @@ class FusedRead:
         layers, model, (batch, length) = self.layers, self.layers.model, ids_BT.shape
         count, device = batch * length, ids_BT.device
         places_N = torch.arange(count, device=device, dtype=torch.int32)
-        order_N = index_B.int()[:, None].expand(batch, length).flatten()
+        # Flattening alone may leave a view of one number where there is one query.
+        order_N = index_B.int()[:, None].expand(batch, length).contiguous().flatten()
         tokens = Tokens(
             Scratch.of(model, count), order_N, places_N % length, count, each=True,
             shape=shape_of_queries,

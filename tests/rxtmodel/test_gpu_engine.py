@@ -55,6 +55,7 @@ def test_fused_steps_compute_what_the_modules_compute(count, pdl):
 
 @pytest.mark.parametrize(("count", "length"), [(1, 16), (3, 32), (16, 64)])
 @pytest.mark.parametrize("pdl", [False, True], ids=["one after another", "overlapping"])
+@torch.inference_mode()
 def test_queries_read_by_kernels_leave_what_the_modules_leave(count, length, pdl):
     model = model_of(torch.float16)
     batch = DeviceBatch(model, 20, 64)
@@ -68,8 +69,7 @@ def test_queries_read_by_kernels_leave_what_the_modules_leave(count, length, pdl
         FusedRead(FusedLayers(model, pdl=pdl), batch.rows, batch.pool), batch.launches.plain.read,
     ):  # fmt: skip
         batch.rows.k.zero_(), batch.rows.v.zero_()
-        with torch.inference_mode():
-            read(ids, index, slots)
+        read(ids, index, slots)
         left.append([part.float().clone() for part in (batch.rows.k, batch.rows.v)])
     for fused, plain in zip(*left, strict=True):
         assert ((fused - plain).norm() / plain.norm()).item() < 2e-3
