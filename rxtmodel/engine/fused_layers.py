@@ -44,7 +44,7 @@ class Scratch:
         heads = max(config.attention.num_query_heads, read.num_query_heads)
 
         def tokens(width: int, dtype: torch.dtype = weight.dtype) -> Tensor:
-            return torch.empty(size, width, device=weight.device, dtype=dtype)
+            return torch.zeros(size, width, device=weight.device, dtype=dtype)
 
         inner = heads * config.head_dim
         return cls(

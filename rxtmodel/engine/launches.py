@@ -68,6 +68,8 @@ class Launches:
 
     Args:
         fused: whether to use the kernels of ``FusedStep``; None: where they can run the model.
+        fused_queries: whether they read queries, too. Off until that has been seen on a device and
+            not only in Triton's interpreter.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Launches:
         pool: MemoryPool,
         *,
         fused: bool | None = None,
+        fused_queries: bool = False,
     ) -> None:
         self.model, self.rows, self.pool = model, rows, pool
         reason = why_not(model)
@@ -86,7 +89,7 @@ class Launches:
         use = reason is None if fused is None else fused
         self.fused = FusedStep(model, rows, pool) if use else None
         self._read: Callable[[Tensor, Tensor, Tensor], None] = self.plain.read
-        if self.fused is not None:
+        if fused_queries and self.fused is not None:
             self._read = FusedRead(self.fused.layers, rows, pool)
         self.graphs = Graphs(rows.device)
         self._order: dict[int, tuple[list[int], Tensor]] = {}
