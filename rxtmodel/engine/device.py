@@ -147,7 +147,9 @@ class DeviceBatch:
     ) -> None:
         """Record what steps of that many rows and ``at_once`` queries of that many tokens replay,
         so that nobody waits for it later; without numbers, of all there can be."""
-        limit = self.rows.max_rows
+        limit, initial = self.rows.max_rows, self.model.initial_memory()[:, 0].contiguous()
+        with self.graphs.on_stream():
+            self.launches.project(initial, self.pool.nobody)
         for count in buckets(limit) if rows is None else rows:
             self.launches.step(round_up(count, limit), [])
         some = buckets(min(MOST_QUERIES, limit)) if at_once is None else at_once

@@ -59,3 +59,22 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent() -> None:
             free = locks.decoding.acquire(timeout=5) and locks.updating.acquire(timeout=5)
             os._exit(0 if free else 1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_nobody_calls_a_model_that_is_being_prepared(apart: bool) -> None:
+    locks = ModelLocks(apart=apart)
+    with locks.all():
+        assert locks.decoding.locked() and locks.updating.locked()
+    assert not locks.decoding.locked() and not locks.updating.locked()
+
+
+def test_a_model_that_was_prepared_answers_as_before() -> None:
+    model = load_model(max_batch=2)
+    said = []
+    for _ in range(2):
+        with Runtime(model) as runtime:
+            chat = runtime.memory("m").conversation()
+            said.append(chat.ask(FACTS[0], sampling=Sampling(seed=0)).result(timeout=60).text)
+        model.warm_up()
+    assert said[0] == said[1]

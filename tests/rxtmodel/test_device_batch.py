@@ -228,3 +228,16 @@ def test_what_one_answer_may_not_say_the_next_in_its_row_may():
     fresh = DeviceBatch(MODEL, 1, 20)
     row, other = batch.add(*plain), fresh.add(*plain)
     assert [batch.step([row]) for _ in range(8)] == [fresh.step([other]) for _ in range(8)]
+
+
+def test_sizes_that_were_prepared_change_no_answer():
+    def said(batch: DeviceBatch) -> list[int]:
+        queries = [(ids(n, n), MEMORIES[n % 4], Sampler(SAMPLING[n % 5], n)) for n in (3, 9, 1)]
+        rows = batch.add_all(queries)
+        return [token for _ in range(6) for token in batch.step(rows)]
+
+    prepared = DeviceBatch(MODEL, 6, 32)
+    prepared.warm_up()
+    with torch.inference_mode():
+        assert prepared.rows.pos.tolist() == [0] * 7, "nobody's row stays at its first place"
+    assert said(prepared) == said(DeviceBatch(MODEL, 6, 32))

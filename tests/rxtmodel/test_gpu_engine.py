@@ -12,6 +12,8 @@ from rxtmodel.engine.device import DeviceBatch
 from rxtmodel.engine.fused import FusedStep
 from rxtmodel.engine.fused_layers import FusedLayers
 from rxtmodel.engine.fused_read import FusedRead
+from rxtmodel.engine.gpu import DeviceEngine
+from rxtmodel.engine.graphs import Graphs
 from rxtmodel.engine.support import why_not, why_not_persistent
 from rxtmodel.sampler import Rows, draw, uniform
 
@@ -203,3 +205,20 @@ def test_the_sampler_in_torch_draws_the_same_on_both_devices():
     on_gpu = Rows(*(part if part is None else part.cuda() for part in rows))
     found = draw(logits.cuda(), on_gpu, numbers.cuda())
     assert found.tolist() == draw(logits, rows, numbers).tolist()
+
+
+def test_after_the_sizes_were_prepared_nothing_is_recorded(monkeypatch):
+    model = model_of()
+    engine = DeviceEngine(model, 5, 64)
+    engine.warm_up()
+    monkeypatch.setattr(Graphs, "_record", None)
+    some = queries(model, 5, SamplerConfig())
+    rows = engine.add_all(some[:1]) + engine.add_all(some[1:])
+    said = [engine.step(rows[n:]) for n in range(4)]
+    for row in rows:
+        engine.remove(row)
+    for count in (1, 2, 3, 5):
+        memories = [memory for _, memory, _ in some[:count]]
+        engine.attend(memories, engine.encode([ids for ids, _, _ in some[:count]]))
+    torch.cuda.synchronize()
+    assert all(len(tokens) == 5 - n for n, tokens in enumerate(said))

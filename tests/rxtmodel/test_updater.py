@@ -91,3 +91,13 @@ def test_an_update_that_fails_leaves_no_slot_behind(monkeypatch):
             updater.attend(memories, encoded)
     assert pool.num_free == 4
     assert len(updater.attend(memories, encoded)) == 2
+
+
+def test_sizes_that_were_prepared_leave_no_memory_behind():
+    model = tiny_model("self")
+    pool = MemoryPool(model, 4)
+    updater = Updater(model, pool, max_batch=2)
+    updater.warm_up()
+    assert pool.num_free == 4
+    sizes = {(count, length) for count in (1, 2) for length in (32, model.config.max_seq_len)}
+    assert {key[1:] for key in updater._inputs} == sizes
