@@ -7,7 +7,6 @@ counts up. Whatever fails before leaves value and version as they were.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ._commit import Committer
 from ._persist import Persister
 from ._rebase import Rebaser
+from ._recorder import Recorder
 from ._replay import KEYS_KEPT, note_key
 from ._restore import Restorer
 from ._turn import Phase, Turn
@@ -27,7 +27,6 @@ from .events import (
     MemoryUpdating,
 )
 from .snapshot import Kind, Snapshot
-from .store import LogRecord
 
 if TYPE_CHECKING:
     from ._machine import Machine
@@ -68,16 +67,13 @@ class Memorizer:
         self.log_seq, self.keys = start.log_seq, start.keys
         self.durability: Durability = start.durability
         self.on_conflict: OnConflict = start.on_conflict
-        self.last_seq = start.log_seq
-        """The last log record that we know of; of the io lane."""
         self.stale = False
         """Whether another process has written to the log or the store meanwhile."""
-        self.forgotten: set[int] = set()
-        """Log records of updates that ended without effect; a rebase leaves them out."""
         self.updating: Turn | None = None
         self.queue: deque[Turn] = deque()
         self.persister, self.committer = Persister(self, start.stored), Committer(self)
         self.restorer, self.rebaser = Restorer(self), Rebaser(self)
+        self.recorder = Recorder(self, start.log_seq)
 
     # Updates, lock held unless said otherwise
 
@@ -105,11 +101,13 @@ class Memorizer:
     def record_only(self, turn: Turn) -> None:
         """The answer goes on record, but not into memory."""
         if turn.answer is not None and turn.answer.says_something:
-            self.machine.after(partial(self.engine.on_io, partial(self._append, turn, False)))
+            append = partial(self.recorder.append, turn, remembered=False)
+            self.machine.after(partial(self.engine.on_io, append))
         else:
-            self._answer(turn)
+            self.answer(turn)
 
-    def _answer(self, turn: Turn) -> None:
+    def answer(self, turn: Turn) -> None:
+        """Whoever waits for the answer gets it."""
         assert turn.answer is not None
         self.machine.settle(partial(turn.promise.resolve, turn.answer))
 
@@ -117,7 +115,8 @@ class Memorizer:
         """The answer is complete: append it to the log, and compute the update in its turn."""
         turn.value = _UNSET
         # Last: the thread that appends would take the interpreter from the one that wakes readers.
-        self.machine.settle(partial(self.engine.on_io, partial(self._append, turn, True)))
+        append = partial(self.recorder.append, turn, remembered=True)
+        self.machine.settle(partial(self.engine.on_io, append))
         if self.updating is None:
             self._start(turn)
         else:
@@ -130,52 +129,6 @@ class Memorizer:
         turn.since = turn.answered_at
         machine.emit(turn, MemoryUpdating(**machine.head(turn), base_version=self.version))
         machine.after(partial(self.engine.update, turn))
-
-    def _append(self, turn: Turn, remembered: bool) -> None:
-        """On the io lane."""
-        assert turn.completed is not None and turn.answer is not None
-        record = LogRecord(
-            seq=0,
-            interaction=turn.id,
-            conversation=turn.channel.name,
-            completed=turn.completed,
-            key=turn.key,
-            remembered=remembered,
-            created_at=time.time(),
-        )
-        error, seq, stale = None, None, self.stale
-        try:
-            seq = turn.context.run(self.engine.store.append, self.machine.name, record).seq
-            stale = self._is_stale(seq)
-        except Exception as exc:
-            error = exc
-        with self.machine:
-            turn.seq, turn.log_error, self.stale = seq, error, stale
-            if remembered and turn.phase is Phase.OVER:
-                self._forget(turn)  # it failed while the record was on its way
-            elif turn.phase is Phase.UPDATING:
-                self.try_commit(turn)
-            elif stale and self.on_conflict == "rebase":
-                self.rebaser.want()
-            self._answer(turn)
-
-    def _is_stale(self, seq: int) -> bool:
-        """Whether the log has what somebody else remembers, and our value does not."""
-        last, self.last_seq = self.last_seq, seq
-        if seq == last + 1 and not self.stale:
-            return False
-        return any(
-            record.remembered and not self.machine.is_ours(record.interaction)
-            for record in self.engine.store.log(self.machine.name, after=self.log_seq)
-        )
-
-    def _forget(self, turn: Turn) -> None:
-        if turn.seq is not None:
-            name, seq, store = self.machine.name, turn.seq, self.engine.store
-            turn.seq = None
-            if self.on_conflict == "rebase":
-                self.forgotten.add(seq)
-            self.machine.after(partial(self.engine.on_io, partial(store.forget, name, seq)))
 
     def computed(self, turn: Turn, value: Any) -> None:
         """Takes the lock. The model is done; too late when the update has ended already."""
@@ -301,13 +254,13 @@ class Memorizer:
         )
         machine.emit(turn, failed)
         wrapped = machine.explain(turn, failed, f"memory update ({reason})")
-        self._forget(turn)
+        self.recorder.forget(turn)
         turn.value = _UNSET
         if turn.committing:  # what the store holds is not known until that call returns
             self.restorer.running = True
         if machine.on_memory_failure == "halt":
             machine.halted = True
-        self._answer(turn)
+        self.answer(turn)
         self._over(turn, wrapped)
 
     def _over(self, turn: Turn, error: Exception | None) -> None:

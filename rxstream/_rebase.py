@@ -125,15 +125,16 @@ class Rebaser:
     def _adopt(self, rebased: _Rebased) -> None:
         """On the memory lane."""
         memorizer, log_seq = self._memorizer, rebased.stored.log_seq
+        recorder = memorizer.recorder
         with self._machine:
-            if any(record.seq in memorizer.forgotten for record in rebased.folded):
+            if any(record.seq in recorder.forgotten for record in rebased.folded):
                 repair = partial(self._guarded, partial(self._repair, rebased))
                 self._machine.after(partial(self._engine.on_io, repair))
                 return
-            memorizer.forgotten = {seq for seq in memorizer.forgotten if seq > log_seq}
+            recorder.forgotten = {seq for seq in recorder.forgotten if seq > log_seq}
             first, self.running = memorizer.version + 1, False
             # An append that came after the log was read has said whether there is more.
-            memorizer.stale = memorizer.stale and memorizer.last_seq > log_seq
+            memorizer.stale = memorizer.stale and recorder.last_seq > log_seq
             memorizer.value, memorizer.version = rebased.value, rebased.version
             memorizer.keys, memorizer.log_seq = rebased.keys, log_seq
             if rebased.snapshot is not None:
