@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 # The models here are tiny. Threads that wait for one another at each of their products take ten
 # times as long when another process wants a core. Set before torch is imported, and for children.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if not Path("/dev/nvidiactl").exists():
+    # Kernels run line by line in Python (``test_interpreted_kernels``); read as Triton is imported.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # In the background of a script SIGINT is ignored, and so it is by the programs that tests start
 # and interrupt.

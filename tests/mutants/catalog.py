@@ -166,7 +166,7 @@ OWN = (
     _mutant(
         "a failed update is redone at the next start",
         "_memorize.py",
-        "        self._forget(turn)\n        turn.value = _UNSET\n",
+        "        self.recorder.forget(turn)\n        turn.value = _UNSET\n",
         "        turn.value = _UNSET\n",
         "test_cancel.py::test_abort_update_after_the_record_was_written",
     ),

@@ -6,6 +6,7 @@ What only a device has stays for ``pytest -m gpu``: kernels that overlap, graphs
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from rxtmodel.engine.update import Updater
 
 pytest.importorskip("triton")
 pytestmark = [
-    pytest.mark.skipif(torch.cuda.is_available(), reason="here they run on the device"),
+    pytest.mark.skipif("TRITON_INTERPRET" not in os.environ, reason="here they run on a device"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # numbers beyond what a type holds
 ]
 ROWS, LENGTH = 20, 32
