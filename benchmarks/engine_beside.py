@@ -19,7 +19,7 @@ from .report import Table
 if TYPE_CHECKING:
     from rxtmodel import ReactiveTransformer
 
-AT_ONCE, STEPS = 16, 150
+AT_ONCE, STEPS = 16, 300
 
 
 def table(model: ReactiveTransformer, rows: int) -> Table:
@@ -35,7 +35,7 @@ def table(model: ReactiveTransformer, rows: int) -> Table:
             launches.fused = FusedStep(model, launches.rows, launches.pool, persistent=False)
         whole = launches.fused is not None and launches.fused.goes_whole(rows)
         if parts or whole:
-            name = "one kernel" if whole else "in parts"
+            name = "one kernel" if whole else "in parts" if rows > 64 else "kernels"
             for beside in (False, True):
                 found.add(name, "beside" if beside else "none", *_steps(batch, model, rows, beside))
         del batch, launches
@@ -62,9 +62,12 @@ def _steps(
     updates.enough.set()
     if beside:
         updates.thread.join()
+        if updates.error is not None:
+            raise updates.error
     for row in rows:
         batch.remove(row)
-    middle = statistics.median(updates.times) if beside else None
+    # The last one went on when there were no steps any more.
+    middle = statistics.median(updates.times[:-1]) if beside else None
     return statistics.median(times), statistics.quantiles(times, n=20)[-1], middle
 
 
@@ -75,14 +78,21 @@ class _Updates:
         self._updater, self._memories = updater, memories(model, AT_ONCE)
         self._ids = [query(i) + query(i + 1) for i in range(AT_ONCE)]
         self.times: list[float] = []
+        self.error: BaseException | None = None
         self.under_way, self.enough = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._run)
         self._once()  # which records its graphs
 
     def _run(self) -> None:
-        while not self.enough.is_set():
+        try:
+            while not self.enough.is_set():
+                took = self._once()
+                if self.under_way.is_set():  # the first one was launched before any step
+                    self.times.append(took)
+                self.under_way.set()
+        except BaseException as error:
+            self.error = error
             self.under_way.set()
-            self.times.append(self._once())
 
     def _once(self) -> float:
         began = time.perf_counter()

@@ -37,7 +37,7 @@ class Talk:
         self.memory, self.seed = memory, seed
         self.row: DeviceRow | None = None
         self.left, self.ids = 0, [0]
-        self.said_at = 0.0
+        self.said_at = self.known_at = 0.0
 
 
 class Load:
@@ -45,7 +45,7 @@ class Load:
 
     def __init__(self, model: ReactiveTransformer, count: int, at_once: int) -> None:
         self.engine = DeviceEngine(model, count, LENGTH)
-        self.engine.batch.warm_up(queries=[ASKED - 1])
+        self.engine.batch.warm_up(queries=[ASKED])
         self.engine.updater.warm_up(lengths=[ASKED + ANSWERED[1]])
         self.at_once, self._random = at_once, random.Random(0)
         self._talks = [Talk(memory, i) for i, memory in enumerate(memories(model, count))]
@@ -86,7 +86,7 @@ class Load:
         found = self._known.get()
         if isinstance(found, BaseException):
             raise found
-        self.waits.append(time.perf_counter() - found.said_at)
+        self.waits.append(found.known_at - found.said_at)
         return found
 
     def _begin(self, talks: list[Talk]) -> None:
@@ -131,7 +131,7 @@ class Load:
                 new = self.engine.attend([each.memory for each in talks], encoded)
                 new[-1].settled()
                 for each, version in zip(talks, new, strict=True):
-                    each.memory = version
+                    each.memory, each.known_at = version, time.perf_counter()
                     self._known.put(each)
         except BaseException as error:
             self._known.put(error)

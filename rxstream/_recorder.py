@@ -54,7 +54,8 @@ class Recorder:
             memorizer.answer(turn)
 
     def _is_stale(self, seq: int) -> bool:
-        """Whether the log has what somebody else remembers, and our value does not."""
+        """Whether the log has what somebody else remembers, and our value does not. On the io
+        lane, without the lock."""
         last, self.last_seq = self.last_seq, seq
         if seq == last + 1 and not self._memorizer.stale:
             return False

@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if not Path("/dev/nvidiactl").exists():
     # Kernels run line by line in Python (``test_interpreted_kernels``); read as Triton is imported.
-    os.environ["TRITON_INTERPRET"] = "1"
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # In the background of a script SIGINT is ignored, and so it is by the programs that tests start
 # and interrupt.

@@ -24,9 +24,9 @@ _first: dict[int, dict[torch.cuda.Stream, torch.cuda.Event]] = {}
 """Of each device: what the next one waits for, by stream."""
 
 
-def goes_first(stream: torch.cuda.Stream) -> None:
-    """The next that is ``alone`` comes after all that was launched on ``stream`` by now."""
-    event = torch.cuda.Event()
+def goes_first(stream: torch.cuda.Stream, event: torch.cuda.Event) -> None:
+    """The next that is ``alone`` comes after all that was launched on ``stream`` by now, which
+    ``event`` is recorded behind."""
     event.record(stream)
     with _lock:
         _first.setdefault(stream.device_index, {})[stream] = event

@@ -153,10 +153,11 @@ class DeviceBatch:
         for count in buckets(limit) if rows is None else rows:
             self.launches.step(round_up(count, limit), [])
         some = buckets(min(MOST_QUERIES, limit)) if at_once is None else at_once
-        lengths = buckets(self.rows.max_len, _LEAST_TOKENS) if queries is None else queries
+        every = [length + 1 for length in buckets(self.rows.max_len, _LEAST_TOKENS)]
+        lengths = every if queries is None else queries
         for length in lengths:
             for count in some:
-                self.launches.read(self._bucket_of(length), [], least=count)
+                self.launches.read(self._bucket_of(length - 1), [], least=count)
 
     def _end(self, row: DeviceRow) -> None:
         row.ended = True

@@ -62,6 +62,8 @@ class FusedFold:
             self._memory_at: dict[int, Tensor] = {}
             self._prepared: dict[int, _Prepared] = {}
             self._folded: torch.cuda.Event | None = None
+            self._copies: list[Tensor] = []
+            """Of memories that did not lie well: an update reads them, and nobody else has them."""
 
     def inputs(self, count: int, length: int) -> Places:
         """Of a batch that is nobody's: the first memory reads nothing and becomes nothing."""
@@ -86,7 +88,13 @@ class FusedFold:
                     if memory.ready is not None:
                         self._ahead.stream.wait_event(memory.ready)
                     memory.tensor.record_stream(self._ahead.stream)
-            at = [place(aligned(memory.tensor), self._kernels.first) for memory in memories]
+            lying = [aligned(memory.tensor) for memory in memories]
+            self._copies = [
+                copy
+                for copy, memory in zip(lying, memories, strict=True)
+                if copy is not memory.tensor
+            ]
+            at = [place(tensor, self._kernels.first) for tensor in lying]
             fill(places.memory_at, at + [0] * (count - len(at)))
             work = partial(self._prepare, places.memory_at)
             self._prepared[count] = self._ahead.run(count, work)

@@ -36,7 +36,7 @@ class Scratch:
 
     @classmethod
     def of(cls, model: ReactiveTransformer, size: int) -> Scratch:
-        """For so many tokens."""
+        """For so many tokens; whatever stands there."""
         from ..kernels.linear import MAX_PARTS
 
         config, weight = model.config, model.embedding.weight
@@ -44,7 +44,7 @@ class Scratch:
         heads = max(config.attention.num_query_heads, read.num_query_heads)
 
         def tokens(width: int, dtype: torch.dtype = weight.dtype) -> Tensor:
-            return torch.zeros(size, width, device=weight.device, dtype=dtype)
+            return torch.empty(size, width, device=weight.device, dtype=dtype)
 
         inner = heads * config.head_dim
         return cls(

@@ -33,6 +33,7 @@ class FusedRead:
         layers, model, (batch, length) = self.layers, self.layers.model, ids_BT.shape
         count, device = batch * length, ids_BT.device
         places_N = torch.arange(count, device=device, dtype=torch.int32)
+        index_B, slots_B = index_B.contiguous(), slots_B.contiguous()  # columns of what is given
         # Flattening alone may leave a view of one number where there is one query.
         order_N = index_B.int()[:, None].expand(batch, length).contiguous().flatten()
         tokens = Tokens(

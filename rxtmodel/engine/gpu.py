@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from .device import DeviceBatch
-from .graphs import buckets
-from .update import Updater
+from .graphs import round_up
+from .update import MOST_UPDATES, Updater
 
 if TYPE_CHECKING:
     from ..model import ReactiveTransformer
@@ -30,7 +30,10 @@ class DeviceEngine:
         if model.embedding.weight.device.type == "cuda" and model.backend == "sdpa":
             model.use_backend("triton")
         self.batch = DeviceBatch(model, max_rows, max_len)
-        self.updater = Updater(model, self.batch.pool, self.batch.graphs, compiled=compiled)
+        most = round_up(max_rows, MOST_UPDATES)  # more than that go one after the other
+        self.updater = Updater(
+            model, self.batch.pool, self.batch.graphs, max_batch=most, compiled=compiled
+        )
         self.add_all, self.step = self.batch.add_all, self.batch.step
         self.remove = self.batch.remove
         self.room, self.limit = self.batch.room, self.batch.limit
@@ -40,6 +43,5 @@ class DeviceEngine:
         """See ``Engine``. Some hundred graphs, each with memory of its own to work in: seconds,
         and minutes where Triton has compiled none of its kernels on this machine yet."""
         self.batch.warm_up()
-        most = min(self.updater.max_batch, self.batch.rows.max_rows)
-        self.updater.warm_up(buckets(most))
+        self.updater.warm_up()
         torch.cuda.synchronize(self.batch.rows.device)

@@ -85,6 +85,8 @@ class Launches:
         reason = why_not(model)
         if fused and reason is not None:
             raise ValueError(f"the fused kernels cannot run this model: {reason}")
+        if fused_queries and reason is not None:
+            raise ValueError(f"the fused kernels cannot read queries of this model: {reason}")
         self.plain = PlainStep(model, rows, pool)
         use = reason is None if fused is None else fused
         self.fused = FusedStep(model, rows, pool) if use else None

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .pool import MemoryPool
 
 _LEAST_TOKENS = 32
+MOST_UPDATES = 64
+"""Memories that are updated at once."""
 
 
 class Together:
@@ -73,7 +75,7 @@ class Updater:
         pool: MemoryPool | None = None,
         decoding: Graphs | None = None,
         *,
-        max_batch: int = 64,
+        max_batch: int = MOST_UPDATES,
         fused: bool = True,
         compiled: bool = False,
     ) -> None:
@@ -96,8 +98,13 @@ class Updater:
 
     @torch.inference_mode()
     def encode(self, interactions: Sequence[Sequence[int]]) -> list[Encoded]:
-        """Each interaction's ids, encoded."""
+        """Each interaction's ids, encoded. Raises IndexError where one is too long."""
         found: list[Encoded] = []
+        longest, most = max(map(len, interactions), default=0), self.model.config.max_seq_len
+        if longest > most:
+            raise IndexError(
+                f"an interaction has {longest} tokens, the model takes {most}; cut it off"
+            )
         for start in range(0, len(interactions), self.max_batch):
             found += self._encode(interactions[start : start + self.max_batch])
         return found
@@ -117,7 +124,11 @@ class Updater:
         self, at_once: Sequence[int] | None = None, lengths: Sequence[int] | None = None
     ) -> None:
         """Record what updates of ``at_once`` memories by interactions of ``lengths`` tokens
-        replay, so that nobody waits for it later; without numbers, of all there can be."""
+        replay, so that nobody waits for it later; without numbers, of all there can be.
+
+        Memories that nobody reads just now may lose their places in the pool, and are projected
+        again when somebody does.
+        """
         value = self.model.initial_memory()[:, 0].detach().contiguous()
         most = self.model.config.max_seq_len
         for length in buckets(most, _LEAST_TOKENS) if lengths is None else lengths:
@@ -146,7 +157,7 @@ class Updater:
             batch = Together(self.graphs.run(key, work))
             if self.graphs.stream is not None:
                 self._last[key] = weakref.ref(batch)
-                goes_first(self.graphs.stream)
+                goes_first(self.graphs.stream, torch.cuda.Event())
         return [Encoded(batch, row, len(ids)) for row, ids in enumerate(interactions)]
 
     def _attend(
@@ -175,8 +186,7 @@ class Updater:
                 self._point(slots_B, slots)
                 self.fold.take(self.graphs.run(key, work), new)
                 if ready is not None:
-                    ready.record()
-                    goes_first(self.graphs.stream)  # type: ignore[arg-type]
+                    goes_first(self.graphs.stream, ready)  # type: ignore[arg-type]
             except BaseException:
                 for slot in slots:
                     if self.pool is not None and slot is not None:

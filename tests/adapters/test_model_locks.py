@@ -69,12 +69,14 @@ def test_nobody_calls_a_model_that_is_being_prepared(apart: bool) -> None:
     assert not locks.decoding.locked() and not locks.updating.locked()
 
 
-def test_a_model_that_was_prepared_answers_as_before() -> None:
-    model = load_model(max_batch=2)
-    said = []
-    for _ in range(2):
-        with Runtime(model) as runtime:
-            chat = runtime.memory("m").conversation()
-            said.append(chat.ask(FACTS[0], sampling=Sampling(seed=0)).result(timeout=60).text)
-        model.warm_up()
-    assert said[0] == said[1]
+def test_an_engine_is_prepared_under_the_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, held = load_model(max_batch=2), []
+    locks = model._locks
+    monkeypatch.setattr(
+        model._engine,
+        "warm_up",
+        lambda: held.append((locks.decoding.locked(), locks.updating.locked())),
+    )
+    model.warm_up()
+    assert held == [(True, True)]
+    assert not locks.decoding.locked()

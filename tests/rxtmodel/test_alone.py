@@ -73,8 +73,8 @@ def test_a_launch_that_failed_is_waited_for_all_the_same():
 
 def test_updates_that_were_launched_go_before_the_next_step_and_hold_up_no_other():
     updates, steps = Stream(), Stream()
-    goes_first(updates)
-    goes_first(updates)
+    goes_first(updates, Event())
+    goes_first(updates, Event())
     steps.step()
     steps.step()
     assert steps.launched == [updates, "step", "over", "step", "over"]
@@ -82,6 +82,6 @@ def test_updates_that_were_launched_go_before_the_next_step_and_hold_up_no_other
 
 def test_updates_of_another_device_hold_nobody_up():
     updates, steps = Stream(1), Stream(0)
-    goes_first(updates)
+    goes_first(updates, Event())
     steps.step()
     assert steps.launched == ["step", "over"]

@@ -62,10 +62,13 @@ def test_queries_read_by_kernels_leave_what_the_modules_leave(count, length, pdl
     model = model_of(torch.float16)
     batch = DeviceBatch(model, 20, 64)
     memories = memories_of(model, 3)
-    slots = torch.tensor([batch._slot_of(memories[i % 3]) for i in range(count)], device="cuda")
+    given = torch.zeros(count, 8, device="cuda", dtype=torch.int64)
+    for place in range(count):
+        given[place, 3] = batch._slot_of(memories[place % 3])
     generator = torch.Generator("cuda").manual_seed(8)
     ids = torch.randint(11, 1_000, (count, length), device="cuda", generator=generator)
-    index, left = torch.randperm(20, device="cuda", generator=generator)[:count], []
+    given[:, 0] = torch.randperm(20, device="cuda", generator=generator)[:count]
+    index, slots, left = given[:, 0], given[:, 3], []  # columns, as the engine gives them
     torch.cuda.synchronize()
     for read in (
         FusedRead(FusedLayers(model, pdl=pdl), batch.rows, batch.pool), batch.launches.plain.read,

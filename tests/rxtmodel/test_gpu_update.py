@@ -79,6 +79,7 @@ def test_what_was_encoded_stays_when_others_are_encoded():
     updater = Updater(model, MemoryPool(model, 20))
     memories = memories_of(model, 2)
     first = updater.encode(INTERACTIONS[:2])
+    torch.cuda.synchronize()
     before = [part.tensor.clone() for part in first]
     expected = [version.tensor for version in updater.attend(memories, first)]
     for more in (100, 200):  # of the same sizes

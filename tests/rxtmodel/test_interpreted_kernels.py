@@ -70,7 +70,9 @@ def place() -> tuple[DeviceRows, MemoryPool]:
 def test_queries_leave_the_keys_and_values_that_the_modules_leave(place, count, length):
     rows, pool = place
     ids = torch.randint(11, 300, (count, length))
-    index, slots = torch.randperm(ROWS)[:count], torch.arange(count) % 4
+    given = torch.zeros(count, 8, dtype=torch.int64)  # of which the engine gives columns
+    given[:, 0], given[:, 3] = torch.randperm(ROWS)[:count], torch.arange(count) % 4
+    index, slots = given[:, 0], given[:, 3]
     PlainStep(MODEL, rows, pool).read(ids, index, slots)
     expected = rows.k.clone(), rows.v.clone()
     rows.k.zero_(), rows.v.zero_()

@@ -101,3 +101,9 @@ def test_sizes_that_were_prepared_leave_no_memory_behind():
     assert pool.num_free == 4
     sizes = {(count, length) for count in (1, 2) for length in (32, model.config.max_seq_len)}
     assert {key[1:] for key in updater._inputs} == sizes
+
+
+@pytest.mark.parametrize("lengths", [(41, 5), (5, 41)])
+def test_an_interaction_that_is_too_long_is_refused(lengths):
+    with pytest.raises(IndexError, match=r"41 tokens, the model takes 40; cut it off"):
+        Updater(tiny_model("self")).encode([[12] * length for length in lengths])
