@@ -58,7 +58,7 @@ def run(settings: Settings) -> Report:
     peer = llama.build("cuda")
     report.tables = [
         _decode(report, model, peer, batches, settings.quick),
-        _first(report, model),
+        _first(report, model, settings.quick),
         _update(report, model, settings.quick),
         engine_turns.turns(report, model, 20 if settings.quick else 1_000),
         engine_turns.histories(model, peer, histories),
@@ -122,7 +122,7 @@ def _steps(batch: DeviceBatch, model: ReactiveTransformer, count: int) -> float:
     return statistics.median(times) * 1e3
 
 
-def _first(report: Report, model: ReactiveTransformer) -> Table:
+def _first(report: Report, model: ReactiveTransformer, quick: bool) -> Table:
     table = Table(f"First token of a query of {QUERY} tokens (ms; medians of 20)", ["memory", "ms"])
     batch = DeviceBatch(model, 4, LENGTH)
     batch.warm_up(rows=[1], queries=[QUERY])
@@ -140,7 +140,25 @@ def _first(report: Report, model: ReactiveTransformer) -> Table:
         table.add(name, statistics.median(times[3:]) * 1e3)
         check = Check(f"first token, memory {name}", table.rows[-1][1], 3.0, unit="ms")
         report.checks.append(check)
+    del batch
+    if not quick:
+        table.add("16 queries at once, all projected", _first_of_many(model, 16))
     return table
+
+
+def _first_of_many(model: ReactiveTransformer, count: int) -> float:
+    """Median milliseconds until each of as many queries, given together, has its first token."""
+    batch, known, times = DeviceBatch(model, count, LENGTH), memories(model, count), []
+    batch.warm_up(rows=[count], queries=[QUERY])
+    for _ in range(23):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        rows = started(batch, known)
+        batch.step(rows)
+        times.append(time.perf_counter() - began)
+        for row in rows:
+            batch.remove(row)
+    return statistics.median(times[3:]) * 1e3
 
 
 def _update(report: Report, model: ReactiveTransformer, quick: bool) -> Table:

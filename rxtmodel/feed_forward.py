@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from .config import StackConfig
 
+    Gated = Callable[[Tensor, "Linear", Callable[[Tensor], Tensor]], Tensor]
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,
@@ -22,6 +24,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": Tensor.sigmoid,
     "linear": lambda x: x,
 }
+
+
+def gate_and_up(x: Tensor, linear: Linear, act: Callable[[Tensor], Tensor]) -> Tensor:
+    """``act(gate) * up``, the two halves of what ``linear`` gives; [..., D] -> [..., F]."""
+    gate, up = linear(x).chunk(2, dim=-1)
+    return act(gate) * up
 
 
 class FeedForward(nn.Module):
@@ -50,11 +58,11 @@ class FeedForward(nn.Module):
         self.gate_up = Linear(embed_dim, 2 * ff_dim, bias=bias) if gated else None
         self.up = None if gated else Linear(embed_dim, ff_dim, bias=bias)
         self.down = Linear(ff_dim, embed_dim, bias=bias)
+        self.kernel: Gated = gate_and_up
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate_up is not None:
-            gate, up = self.gate_up(x).chunk(2, dim=-1)
-            inner = self.act(gate) * up
+            inner = self.kernel(x, self.gate_up, self.act)
         else:
             inner = self.act(self.up(x))
         if self.dropout and self.training:

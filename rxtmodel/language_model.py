@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .attention import Attention
-from .backends import load_kernel
+from .backends import load_gated, load_kernel
+from .feed_forward import FeedForward
 from .linear import Int8, Linear, linear_of
 from .memory.stacked import StackedAttention
 from .norms import build_norm
@@ -36,10 +37,12 @@ class LanguageModel(Pretrained, Positioned):
 
     def use_backend(self, backend: Backend) -> None:
         """Compute every attention by ``backend``; BackendUnavailable says why it cannot be."""
-        kernel = load_kernel(backend)
+        kernel, gated = load_kernel(backend), load_gated(backend)
         for module in self.modules():
             if isinstance(module, Attention | StackedAttention):
                 module.kernel = kernel
+            elif isinstance(module, FeedForward):
+                module.kernel = gated
         self.backend = backend
 
     def logits(self, x: Tensor) -> Tensor:

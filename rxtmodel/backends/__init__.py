@@ -3,7 +3,8 @@
 eager   plain products and a softmax, the reference
 sdpa    PyTorch's scaled_dot_product_attention, the default
 flash   the flash-attn package on a CUDA device, batches of different lengths without padding
-triton  sdpa, but a kernel of ours for rows with padding on a CUDA device; the engine's
+triton  sdpa, but kernels of ours for rows with padding and narrow heads on a CUDA device, and for
+        gated feed-forwards of many tokens; the engine's
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from ..errors import ConfigError
+from ..feed_forward import gate_and_up
 from .eager import eager
 from .sdpa import sdpa
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Backend", "Kernel", "load_kernel"]
+    from ..feed_forward import Gated
+
+__all__ = ["Backend", "Kernel", "load_gated", "load_kernel"]
 
 Backend = Literal["eager", "sdpa", "flash", "triton"]
 
@@ -64,3 +68,12 @@ def load_kernel(name: Backend) -> Kernel:
 
         return load_triton()
     raise ConfigError(f"backend must be one of {', '.join(get_args(Backend))}, got {name!r}")
+
+
+def load_gated(name: Backend) -> Gated:
+    """How feed-forwards compute what lies between their products where that one is chosen."""
+    if name == "triton":
+        from .triton import load_gated
+
+        return load_gated()
+    return gate_and_up

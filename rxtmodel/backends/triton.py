@@ -1,22 +1,31 @@
-"""PyTorch's attention, but rows with padding, and narrow heads, by kernels of ours."""
+"""PyTorch's attention, but rows with padding, and narrow heads, by kernels of ours; and the first
+half of gated feed-forwards in one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional as F
 
 from ..errors import BackendUnavailable
+from ..feed_forward import gate_and_up
 from .sdpa import sdpa
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
+    from ..feed_forward import Gated
+    from ..linear import Linear
     from . import Kernel
 
 _WIDTHS = (16, 32, 64, 128)
 _NARROW = 32
 """Heads so narrow attend causally faster by our kernel than by PyTorch's."""
+_MANY = 4096
+"""From so many tokens on it costs time to write what lies between two products and read it back."""
 
 
 def load_triton() -> Kernel:
@@ -52,5 +61,24 @@ def load_triton() -> Kernel:
             return sdpa(q, k, v, mask=mask, causal=causal, dropout=dropout)
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
         return attend_existing(q, k, v, mask[:, 0, 0]) if padded else attend_causal(q, k, v)
+
+    return kernel
+
+
+def load_gated() -> Gated:
+    """As ``load_kernel``, which says whether it can be had."""
+    from ..kernels.wide import gate_up
+
+    def kernel(x: Tensor, linear: Linear, act: Callable[[Tensor], Tensor]) -> Tensor:
+        count, widths = x.shape[:-1].numel(), (x.shape[-1], linear.out_features // 2)
+        fits = not any(width % 8 for width in widths) and linear.weight.is_contiguous()
+        sixteen = x.dtype == linear.weight.dtype and x.element_size() == 2
+        trains = torch.is_grad_enabled() and (x.requires_grad or linear.weight.requires_grad)
+        if x.device.type != "cuda" or count < _MANY or act is not F.silu or trains:
+            return gate_and_up(x, linear, act)
+        if not (fits and sixteen) or torch.is_autocast_enabled("cuda"):
+            return gate_and_up(x, linear, act)
+        rows = x.reshape(count, -1).contiguous()
+        return gate_up(rows, linear.weight, linear.bias).view(*x.shape[:-1], -1)
 
     return kernel

@@ -51,7 +51,7 @@ class DeviceBatch:
 
     Args:
         pool: where projected memories lie.
-        fused, fused_queries: see ``Launches``.
+        fused: see ``Launches``.
         lookahead: launch one step more than was asked for.
     """
 
@@ -63,16 +63,13 @@ class DeviceBatch:
         pool: MemoryPool | None = None,
         *,
         fused: bool | None = None,
-        fused_queries: bool = False,
         lookahead: bool = True,
     ) -> None:
         self.model, self.lookahead = model, lookahead
         with torch.inference_mode():
             self.rows = DeviceRows(model, max_rows, max_len)
             self.pool = pool or MemoryPool(model, 2 * max_rows)
-            self.launches = Launches(
-                model, self.rows, self.pool, fused=fused, fused_queries=fused_queries
-            )
+            self.launches = Launches(model, self.rows, self.pool, fused=fused)
         self.graphs = self.launches.graphs
         self._free = list(range(max_rows - 1, -1, -1))
 

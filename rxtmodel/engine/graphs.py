@@ -69,6 +69,8 @@ class Graphs:
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
+        # They run one after the other, and keep what they return: one may work where another did.
+        self._pool = None if self.stream is None else torch.cuda.graph_pool_handle()
 
     def run(
         self, key: Hashable, work: Callable[[], Any], quiet: Callable[[], object] | None = None
@@ -109,6 +111,8 @@ class Graphs:
             for _ in range(2):  # kernels are compiled, libraries take their workspaces
                 work()
             self.stream.synchronize()
-            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"
+            ):
                 result = work()
         return graph, result

@@ -67,9 +67,8 @@ class Launches:
     """Steps, queries and projections of memories, on one stream.
 
     Args:
-        fused: whether to use the kernels of ``FusedStep``; None: where they can run the model.
-        fused_queries: whether they read queries, too. Off until that has been seen on a device and
-            not only in Triton's interpreter.
+        fused: whether to use the kernels of ``FusedStep`` and ``FusedRead``; None: where they can
+            run the model.
     """
 
     def __init__(
@@ -79,19 +78,16 @@ class Launches:
         pool: MemoryPool,
         *,
         fused: bool | None = None,
-        fused_queries: bool = False,
     ) -> None:
         self.model, self.rows, self.pool = model, rows, pool
         reason = why_not(model)
         if fused and reason is not None:
             raise ValueError(f"the fused kernels cannot run this model: {reason}")
-        if fused_queries and reason is not None:
-            raise ValueError(f"the fused kernels cannot read queries of this model: {reason}")
         self.plain = PlainStep(model, rows, pool)
         use = reason is None if fused is None else fused
         self.fused = FusedStep(model, rows, pool) if use else None
         self._read: Callable[[Tensor, Tensor, Tensor], None] = self.plain.read
-        if fused_queries and self.fused is not None:
+        if self.fused is not None:
             self._read = FusedRead(self.fused.layers, rows, pool)
         self.graphs = Graphs(rows.device)
         self._order: dict[int, tuple[list[int], Tensor]] = {}

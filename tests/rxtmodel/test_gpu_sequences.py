@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rxtmodel import AttentionConfig, LmConfig, SqaLM
 from rxtmodel.backends import load_kernel
 
 pytestmark = [
@@ -100,3 +101,21 @@ def test_gate_and_up_are_one_product(count, inner, width):
     gate, up = (x.float() @ weight.float().T + bias.float()).chunk(2, dim=-1)
     expected = torch.nn.functional.silu(gate) * up
     torch.testing.assert_close(gate_up(x, weight, bias).float(), expected, rtol=3e-3, atol=3e-3)
+
+
+@pytest.mark.parametrize("count", [4096, 4100, 100], ids=["many", "ragged", "few"])
+def test_models_of_this_backend_compute_feed_forwards_so(count):
+    torch.manual_seed(7)
+    config = LmConfig(
+        vocab_size=100, embed_dim=64, num_layers=2, head_dim=16, ff_dim=96, max_seq_len=count,
+        attention=AttentionConfig(num_query_heads=4, num_kv_heads=2),
+    )  # fmt: skip
+    model = SqaLM(config).to("cuda", torch.bfloat16)
+    ids = torch.randint(100, (1, count), device="cuda")
+    with torch.inference_mode():
+        expected = model(ids).float()
+        model.use_backend("triton")
+        found = model(ids).float()
+    assert (found - expected).norm() / expected.norm() < 2e-2
+    model(ids).sum().backward()  # training takes PyTorch's way
+    assert model.layers[0].ff.gate_up.weight.grad.any()
