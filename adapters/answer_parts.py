@@ -23,6 +23,18 @@ _CHANNELS: dict[Section, Channel] = {
 }  # fmt: skip
 
 
+class Drafts:
+    """Of tokens that have a text of their own, whatever comes before: each is made once.
+
+    Hundreds of answers may wait while one thread says what each of their tokens means.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.special = frozenset(tokenizer.tokens.special())
+        self.of: dict[Section, dict[int, TokenDraft]] = {section: {} for section in _CHANNELS}
+
+
 class Parts:
     """Makes drafts of the tokens of one answer.
 
@@ -32,27 +44,49 @@ class Parts:
         stops: texts that end it when they come in the answer itself.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, section: Section, tools: bool, stops: Sequence[str]
-    ) -> None:
-        self._tokenizer, self._section, self._tools = tokenizer, section, tools
-        self._special = frozenset(tokenizer.tokens.special())
-        self._detokenizer = IncrementalDetokenizer(tokenizer)
-        self._stops = StopStrings(stops)
+    __slots__ = (
+        *("_detokenizer", "_drafts", "_known", "_section", "_stopped", "_stops", "_tokenizer"),
+        "_tools",
+    )
 
-    def push(self, token: int, *, last: bool) -> TokenDraft:
+    def __init__(self, drafts: Drafts, section: Section, tools: bool, stops: Sequence[str]) -> None:
+        self._drafts, self._tokenizer, self._tools = drafts, drafts.tokenizer, tools
+        self._stops, self._stopped = StopStrings(stops), bool(stops)
+        self._begin(section)
+
+    def _begin(self, section: Section) -> None:
+        self._section = section
+        self._detokenizer = IncrementalDetokenizer(self._tokenizer)
+        self._known = self._looked_up()
+
+    def _looked_up(self) -> dict[int, TokenDraft]:
+        """Drafts that can be the next one as they are: none inside a character, none where what
+        is held back for a string that may end the answer comes first."""
+        plain = self._detokenizer.between and not (self._stopped and self._section == "answer")
+        return self._drafts.of[self._section] if plain else {}
+
+    def push(self, token: int, last: bool) -> TokenDraft:
         """The draft of the next token. A mark that begins a part belongs to the one it ends."""
+        if not last and (draft := self._known.get(token)) is not None:
+            return draft
+        known = self._known
+        draft = self._push(token, last)
+        self._known = self._looked_up()
+        if known is self._known and draft.finish is None and token not in self._drafts.special:
+            known[token] = draft  # neither what came before nor what comes after is in it
+        return draft
+
+    def _push(self, token: int, last: bool) -> TokenDraft:
         tokens, section = self._tokenizer.tokens, self._section
         ended: FinishReason | None = "length" if last else None
-        mark = token in self._special
+        mark = token in self._drafts.special
         if mark:
             # A part may come once, in the order of the template; whatever else is drawn ends it.
             allowed = tokens.allowed(section, tools=self._tools)
             begins = token in allowed and token not in tokens.all_ends
             ended = ended if begins else "eos"
             text = self._detokenizer.finish()
-            self._section = tokens.section_after(section, token)
-            self._detokenizer = IncrementalDetokenizer(self._tokenizer)
+            self._begin(tokens.section_after(section, token))
         else:
             text = self._detokenizer.push(token)
             if ended is not None:

@@ -12,7 +12,7 @@ from rxtmodel.errors import CheckpointError
 from rxtmodel.sampler import Sampler, SamplerConfig
 from rxtmodel.template import section_at_start
 
-from .answer_parts import Parts, interaction_ids
+from .answer_parts import Drafts, Parts, interaction_ids
 from .model_locks import ModelLocks
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class RxtAdapter:
         max_query_tokens: int | None = None,
         fingerprint: str | None = None,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self._drafts = model, tokenizer, Drafts(tokenizer)
         self.max_batch = max_batch
         length = model.config.max_seq_len
         self.max_query_tokens = max_query_tokens or length // 2
@@ -112,7 +112,7 @@ class RxtAdapter:
             self._query(request, mode) for request, mode in zip(requests, thinking, strict=True)
         ]
         parts = [
-            Parts(self.tokenizer, section_at_start(mode), request.tools, request.sampling.stop)
+            Parts(self._drafts, section_at_start(mode), request.tools, request.sampling.stop)
             for request, mode in zip(requests, thinking, strict=True)
         ]
         decodings = []
@@ -178,11 +178,11 @@ class RxtAdapter:
         """One token for each decoding."""
         with self._locks.decoding:
             tokens = self._engine.step([decoding.row for decoding in decodings])
-        return [self._draft(d, token) for d, token in zip(decodings, tokens, strict=True)]
-
-    def _draft(self, decoding: Decoding, token: int) -> TokenDraft:
-        decoding.left -= 1
-        return decoding.parts.push(token, last=decoding.left == 0)
+        drafts = []
+        for decoding, token in zip(decodings, tokens, strict=True):
+            decoding.left = left = decoding.left - 1
+            drafts.append(decoding.parts.push(token, not left))
+        return drafts
 
     def finish(self, decoding: Decoding) -> None:
         """Free the decoding's row."""

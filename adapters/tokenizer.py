@@ -239,6 +239,11 @@ class IncrementalDetokenizer:
             return text.removeprefix(" ")
         return text
 
+    @property
+    def between(self) -> bool:
+        """Whether the next token's text does not depend on those before it."""
+        return not (self._drops_space or self._decoder.getstate()[0])
+
     def finish(self) -> str:
         """What was held back: U+FFFD for an unfinished character, usually nothing."""
         return self._decoder.decode(b"", final=True)

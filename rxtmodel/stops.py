@@ -25,11 +25,14 @@ class StopStrings:
         self.found: str | None = None
         """The one that ended the text."""
         self._held = ""
+        self._firsts = frozenset(stop[0] for stop in self.stops)
 
     def push(self, text: str) -> str:
         """What may be shown now."""
         if self.found is not None:
             return ""
+        if not self._held and self._firsts.isdisjoint(text):
+            return text  # none begins here
         held = self._held + text
         places = [(held.find(stop), stop) for stop in self.stops]
         # The longer of two that end together begins earlier.

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
+from adapters.answer_parts import Drafts, Parts
 from adapters.extended_tokenizer import ForeignVocabulary
 from adapters.spelling import SpellingError, spelling_of
 from adapters.tokenizer import IncrementalDetokenizer, Tokenizer, TokenizerError
@@ -61,6 +62,23 @@ def test_pieces_are_the_text_whatever_ids_come(tokenizer: Tokenizer, data: st.Da
     detokenizer = IncrementalDetokenizer(tokenizer)
     text = "".join([detokenizer.push(i) for i in ids] + [detokenizer.finish()])
     assert text == tokenizer.decode(ids)
+
+
+@REPEATABLE
+@given(data=st.data())
+def test_answers_do_not_change_each_others_tokens(tokenizer: Tokenizer, data: st.DataObject):
+    """What one answer has looked up, others take as it is: texts, and never a wrong one."""
+    ids = st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=12)
+    shared, stops = Drafts(tokenizer), data.draw(st.sampled_from([(), ("a",), ("dog", "\n")]))
+    for said in data.draw(st.lists(ids, max_size=6)):
+        ready = Parts(shared, "answer", True, stops)
+        alone = Parts(Drafts(tokenizer), "answer", True, stops)
+        for place, token in enumerate(said):
+            last = place + 1 == len(said)
+            draft = ready.push(token, last)
+            assert draft == alone.push(token, last)
+            if draft.finish is not None:
+                break
 
 
 @pytest.mark.parametrize("kind", KINDS)

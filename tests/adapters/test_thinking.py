@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from adapters.answer_parts import Parts, interaction_ids
+from adapters.answer_parts import Drafts, Parts, interaction_ids
 from adapters.model import RxtAdapter, load_model
 from adapters.tokenizer import SPECIAL_TOKENS, Tokenizer
 from rxstream import CompletedInteraction, Runtime, Sampling
@@ -41,13 +41,24 @@ def model(tokenizer: Tokenizer) -> RxtAdapter:
 
 def drafts(tokenizer: Tokenizer, ids, section="answer", *, tools=False, stops=()):
     """What a runtime is given: (channel, text) for each token, and how it ended."""
-    parts, found = Parts(tokenizer, section, tools, stops), []
+    parts, found = Parts(Drafts(tokenizer), section, tools, stops), []
     for token in ids:
         draft = parts.push(token, last=False)
         found.append((draft.channel, draft.text))
         if draft.finish is not None:
             return found, draft.finish
     return found, None
+
+
+def test_a_draft_that_was_made_before_is_given_again(tokenizer: Tokenizer) -> None:
+    shared, (dog, *_), fox = Drafts(tokenizer), tokenizer.encode("dog"), tokenizer.encode("🦊")
+    first, second = (Parts(shared, "answer", False, ()) for _ in range(2))
+    assert first.push(dog, last=False) is second.push(dog, last=False)
+    texts = [[p.push(i, last=False).text for i in [*fox, dog]] for p in (first, second)]
+    assert texts[0] == texts[1] and "".join(texts[0]) == "🦊" + tokenizer.decode([dog])
+    second.push(fox[0], last=False)  # inside a character nothing is as it was before
+    assert second.push(dog, last=False).text == "\ufffd" + tokenizer.decode([dog])
+    assert first.push(dog, last=True).finish == "length"
 
 
 def joined(found, channel: str) -> str:
