@@ -36,7 +36,7 @@ FILE_NAME = "tokenizer.json"
 SPECIAL_TOKENS = template.SPECIAL_TOKENS
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 """Special tokens, and one token for each byte so that nothing is ever unknown."""
-_RECENT, _SHORT = 64, 4096
+_RECENT, _SHORT = 1024, 4096
 """How many texts, of so many characters, are not encoded again: a query would be when it is
 accepted, when it is read and when it is remembered."""
 _OURS = TokenIds()

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .report import Report
 
 CASES = (
-    "turn", "events", "runtime", "update", "scheduling", "stores", "cpu", "attention", "engine",
+    "turn", "events", "runtime", "update", "scheduling", "stores", "cpu", "users", "attention",
+    "engine",
 )  # fmt: skip
 """Each a module here with ``run(settings) -> Report``, imported when it runs: a case may need
 packages or a device that the others do not."""

@@ -17,7 +17,7 @@ from rxtmodel.engine.device import DeviceBatch
 from rxtmodel.engine.update import Updater
 from rxtmodel.layout import arrange
 
-from . import engine_beside, engine_load, engine_turns, llama
+from . import engine_beside, engine_turns, llama
 from .engine_floor import floor_ms, products_ms, update_floor_ms
 from .engine_model import (
     ANSWER,
@@ -63,7 +63,6 @@ def run(settings: Settings) -> Report:
         engine_turns.turns(report, model, 20 if settings.quick else 1_000),
         engine_turns.histories(model, peer, histories),
         engine_beside.table(model, 4 if settings.quick else 256),
-        engine_load.table(model, *((4, 0.5) if settings.quick else (256, 2.0))),
     ]
     report.notes = [
         f"{torch.cuda.get_device_name()}; temperature 0.8; a query of {QUERY} tokens, an answer "

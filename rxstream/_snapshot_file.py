@@ -112,7 +112,7 @@ class Unpacking:
         """What came before the body was known to be one."""
         self._damage: SnapshotCorrupt | None = None
 
-    def add(self, part: bytes) -> None:
+    def add(self, part: bytes | memoryview) -> None:
         """Take what comes next; it must stay as it is. Raises nothing: ``finish`` does."""
         self._came += len(part)
         if self._hashing is not None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import struct
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from .errors import CheckpointError
@@ -53,8 +56,24 @@ def weights_fingerprint(model: LanguageModel) -> str:
 
 
 def dump_memory(memory_LSD: Tensor) -> bytes:
-    """One memory as the bytes of a safetensors file with the tensor ``stm`` [L, S, D]."""
-    return save({"stm": memory_LSD.detach().float().cpu().contiguous()})
+    """One memory as the bytes of a safetensors file with the tensor ``stm`` [L, S, D].
+
+    Written where it stays, by PyTorch, which leaves the interpreter to others meanwhile: a copy of
+    bytes by Python would hold up every answer under way.
+    """
+    size = 4 * memory_LSD.numel()
+    what = {"dtype": "F32", "shape": list(memory_LSD.shape), "data_offsets": [0, size]}
+    text = json.dumps({"stm": what}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    head = struct.pack("<Q", len(text)) + text
+    file = BytesIO(bytes(len(head) + size))
+    with file.getbuffer() as view:
+        view[: len(head)] = head
+        if size:
+            values = torch.frombuffer(view, dtype=torch.float32, offset=len(head))
+            values.view(memory_LSD.shape).copy_(memory_LSD.detach())
+            del values  # which holds the view
+    return file.getvalue()
 
 
 def load_memory(data: bytes, config: RxtConfig) -> Tensor:

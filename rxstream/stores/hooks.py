@@ -24,6 +24,9 @@ class Hooks(ABC):
     _hashes_beside = False
     """Whether a large version is hashed on a thread while it is written: rows have ``begin``."""
 
+    _keeps_body = False
+    """Whether the body of a version is kept as it is given, uncopied: rows have ``begin``."""
+
     _watchers: Watchers
 
     def __init__(self) -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 from ..errors import ClosedError, StoreUnavailable
 from .base import BaseStore
 from .buffered import Buffered
-from .rows import Meta
+from .rows import Meta, Parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._snapshot_file import Packing
     from .records import StoredRecord
     from .rows import Rows
 
@@ -27,8 +28,10 @@ class _Memory:
     clock: Callable[[], float]
     state: Meta = field(default_factory=Meta)
     infos: dict[int, bytes] = field(default_factory=dict)
-    packs: dict[int, bytes] = field(default_factory=dict)
+    files: dict[int, tuple[bytes | memoryview, ...]] = field(default_factory=dict)
     log: dict[int, StoredRecord] = field(default_factory=dict)
+    begun: tuple[int, memoryview] | None = None
+    """A version, and the body of its file."""
 
     @property
     def now(self) -> float:
@@ -41,7 +44,15 @@ class _Memory:
         return self.infos.get(version)
 
     def packed(self, version: int) -> bytes | None:
-        return self.packs.get(version)
+        found = self.parts(version)
+        return None if found is None else b"".join(found.parts)
+
+    def parts(self, version: int) -> Parts | None:
+        file = self.files.get(version)
+        return None if file is None else Parts(sum(map(len, file)), file)
+
+    def begin(self, version: int, file: Packing) -> None:
+        self.begun = version, file.body
 
     def versions(self, before: int | None, limit: int | None) -> list[int]:
         if limit == 1 and before is not None and before - 1 in self.infos:
@@ -57,9 +68,12 @@ class _Memory:
         self.state = changes.meta()
         for version in changes.removed:
             self.infos.pop(version, None)
-            self.packs.pop(version, None)
+            self.files.pop(version, None)
         for version, (info, packed) in changes.added.items():
-            self.infos[version], self.packs[version] = info, packed
+            self.infos[version] = info
+            body = self.begun[1:] if self.begun is not None and self.begun[0] == version else ()
+            self.files[version] = (packed, *body)
+        self.begun = None
         if changes.dropped:
             self.log = {seq: row for seq, row in self.log.items() if seq > changes.dropped}
         self.log |= changes.logged
@@ -68,8 +82,11 @@ class _Memory:
 class MemoryStore(BaseStore):
     """A thread-safe ``Store`` in memory; what it holds is gone when it is closed.
 
-    It keeps packed bytes, as a store on disk does, so that nothing is shared with the caller.
+    It keeps packed files, as a store on disk does. What it shares with the caller are the bytes of
+    a state, which nobody can change: to copy them would hold up every thread of the program.
     """
+
+    _keeps_body = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,6 +113,7 @@ class MemoryStore(BaseStore):
     def _write(self, key: str, work: Callable[[Rows], T], *, repeatable: bool = False) -> T:
         with self._lock:
             memory = self._find(key)
+            memory.begun = None  # of a transaction that was given up
             changes = Buffered(memory)
             result = work(changes)
             if changes:

@@ -177,7 +177,7 @@ class Parts(NamedTuple):
     """A stored file: how many bytes there are, and all of them in order."""
 
     size: int
-    parts: Iterable[bytes]
+    parts: Iterable[bytes | memoryview]
 
 
 class Parted(Protocol):

@@ -54,7 +54,7 @@ class Versions(Hooks):
         rules.check_request(request_id)
         request_id = request_id or self._request()
         with packing(snapshot, beside=self._hashes_beside) as file:
-            ahead = file.pending
+            ahead = file.pending or self._keeps_body
             whole = b"" if ahead else file.packed()
 
             def asked() -> str:

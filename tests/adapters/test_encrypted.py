@@ -168,8 +168,9 @@ def test_a_repeated_request_is_known_behind_the_seal(store: EncryptedStore) -> N
 
 def test_damage_below_the_seal_is_damage(store: EncryptedStore, inner: MemoryStore) -> None:
     commit_next(store)
-    packs = inner._memories["m"].packs
-    packs[1] = packs[1][:-1] + bytes([packs[1][-1] ^ 1])
+    memory = inner._memories["m"]
+    *whole, last = memory.packed(1)
+    memory.files[1] = (bytes([*whole, last ^ 1]),)
     with pytest.raises(StoreCorrupt, match="version 1"):
         store.load("m")
 

@@ -113,13 +113,13 @@ def test_damage_is_told_and_left_alone():
     store = MemoryStore()
     run_for(store, 10_000, "sync")
     memory = store._memories["m"]
-    good, bad = memory.packs[3], memory.packs[3][:-1] + b"!"
-    memory.packs[3] = bad
+    good, bad = memory.files[3], (memory.packed(3)[:-1] + b"!",)
+    memory.files[3] = bad
     runtime = Lab().runtime(FakeModel(), store=store)
     with pytest.raises(StoreCorrupt):
         runtime.memory("m")
-    assert memory.packs[3] == bad
-    memory.packs[3] = good
+    assert memory.files[3] == bad
+    memory.files[3] = good
     assert runtime.memory("m").version == 3
     runtime.close()
 
