@@ -206,7 +206,7 @@ class RxtAdapter:
 
     def dump(self, memory: MemoryVersion) -> bytes:
         """The memory as safetensors bytes, tensor ``stm`` [L, S, D] float32."""
-        return dump_memory(memory.settled())
+        return dump_memory(memory.on_host())
 
     def load(self, data: bytes) -> MemoryVersion:
         """Inverse of ``dump``; SnapshotIncompatible for another shape or non-finite values."""

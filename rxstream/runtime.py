@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")
 
+KEPT = 8
+"""Versions of a memory that a runtime without a store keeps: each may be as large as a picture, and
+there is one more with every answer."""
+
 
 class Runtime(Generic[M]):
     """Runs a model: opens memories, answers queries, updates and stores memory in the background.
@@ -60,7 +64,8 @@ class Runtime(Generic[M]):
         lanes: Lanes | None = None,
     ) -> None:
         """``store`` is an address such as ``sqlite:///path`` (closed with the runtime), or a store
-        (left open); None keeps memories only while the runtime lives.
+        (left open); None keeps memories only while the runtime lives, of each the newest 8
+        versions and those with a label.
 
         ``durability`` says when a version is stored; the interaction log is always written first,
         so that no setting loses what was acknowledged. ``sync``: before ``MemoryUpdated``.
@@ -83,7 +88,7 @@ class Runtime(Generic[M]):
             raise ValueError(f"the model's max_batch must be >= 1, not {model.max_batch}")
         tenants = Tenants(max_queued, max_queued_per_tenant)
         owns = store is None or isinstance(store, str)
-        opened = MemoryStore() if store is None else open_store(store)
+        opened = MemoryStore(keep=KEPT) if store is None else open_store(store)
         on_error = OnLaneError()
         if lanes is None:
             lanes = Lanes.threads(thread_safe=model.thread_safe, on_error=on_error)

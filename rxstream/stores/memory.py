@@ -78,18 +78,31 @@ class _Memory:
             self.log = {seq: row for seq, row in self.log.items() if seq > changes.dropped}
         self.log |= changes.logged
 
+    def forget(self, keep: int) -> None:
+        """All versions but the newest ones, and those with a label."""
+        labelled = self.state.tags.values()
+        for version in sorted(self.infos)[:-keep]:
+            if version not in labelled:
+                del self.infos[version], self.files[version]
+
 
 class MemoryStore(BaseStore):
     """A thread-safe ``Store`` in memory; what it holds is gone when it is closed.
 
     It keeps packed files, as a store on disk does. What it shares with the caller are the bytes of
     a state, which nobody can change: to copy them would hold up every thread of the program.
+
+    Args:
+        keep: how many versions of a memory, besides those with a label; None: all.
     """
 
     _keeps_body = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: int | None = None) -> None:
         super().__init__()
+        if keep is not None and keep < 1:
+            raise ValueError(f"a store keeps at least 1 version of a memory, not {keep}")
+        self._keep = keep
         self._lock = threading.Lock()
         self._memories: dict[str, _Memory] = {}
         self._closed = False
@@ -118,6 +131,8 @@ class MemoryStore(BaseStore):
             result = work(changes)
             if changes:
                 memory.apply(changes)
+                if self._keep is not None and changes.added:
+                    memory.forget(self._keep)
                 self._memories[key] = memory
             return result
 

@@ -12,40 +12,42 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
+
+    from .handover import Queue
+
 _lock = threading.Lock()
-_last: dict[int, tuple[torch.cuda.Stream, torch.cuda.Event]] = {}
+_last: dict[int, tuple[Queue, torch.cuda.Event]] = {}
 """Of each device: where the last one was launched, and when it is over."""
-_first: dict[int, dict[torch.cuda.Stream, torch.cuda.Event]] = {}
-"""Of each device: what the next one waits for, by stream."""
+_first: dict[int, dict[Queue, torch.cuda.Event]] = {}
+"""Of each device: what the next one waits for, by queue."""
 
 
-def goes_first(stream: torch.cuda.Stream, event: torch.cuda.Event) -> None:
-    """The next that is ``alone`` comes after all that was launched on ``stream`` by now, which
-    ``event`` is recorded behind."""
-    event.record(stream)
+def goes_first(queue: Queue, event: torch.cuda.Event) -> None:
+    """The next that is ``alone`` comes after ``event`` of ``queue``."""
     with _lock:
-        _first.setdefault(stream.device_index, {})[stream] = event
+        _first.setdefault(queue.stream.device_index, {})[queue] = event
 
 
 @contextmanager
-def alone(stream: torch.cuda.Stream) -> Iterator[None]:
-    """What is launched inside on ``stream`` comes after all that was launched so elsewhere."""
+def alone(queue: Queue) -> Iterator[None]:
+    """What is launched inside on ``queue`` comes after all that was launched so elsewhere."""
+    device = queue.stream.device_index
     with _lock:
-        before, over = _last.get(stream.device_index, (stream, None))
-        if before != stream and over is not None:
-            stream.wait_event(over)
-        for event in _first.pop(stream.device_index, {}).values():
-            stream.wait_event(event)
+        before, over = _last.get(device, (queue, None))
+        if before is not queue and over is not None:
+            queue.wait(over)
+        for event in _first.pop(device, {}).values():
+            queue.wait(event)
         try:
             yield
         finally:
             # Recorded again at every launch: whoever waits, waits for the latest one.
-            if before != stream or over is None:
-                over = torch.cuda.Event()
-            over.record(stream)
-            _last[stream.device_index] = stream, over
+            if before is not queue or over is None:
+                over = queue.event()
+            else:
+                queue.record(over)
+            _last[device] = queue, over

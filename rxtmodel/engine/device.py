@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .graphs import buckets, round_up
-from .launches import MOST_QUERIES, Drawn, Launches, Query
+from .launches import MOST_QUERIES, Launches, Query
 from .pool import MemoryPool
 from .rows import DeviceRows
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..model import ReactiveTransformer
     from ..sampler import Sampler
+    from .handover import Letter
     from .memory import MemoryVersion
 
 _LEAST_TOKENS = 16
@@ -38,7 +39,7 @@ class DeviceRow:
     """Tokens in its cache when all launched steps are done; the last one is not there yet."""
     end: int
     """Tokens that its cache may come to hold: no more are asked for."""
-    ahead: deque[tuple[Drawn, int]] = field(default_factory=deque)
+    ahead: deque[tuple[Letter, int]] = field(default_factory=deque)
     """Steps that were launched, and this row's place in them."""
     ended: bool = False
 
@@ -119,7 +120,12 @@ class DeviceBatch:
         drawn = [row.ahead.popleft() for row in rows]
         if self.lookahead:
             self._launch([row for row in rows if not row.ahead and row.length < row.end])
-        return [step.value(place) for step, place in drawn]
+        tokens, last, values = [], None, []
+        for letter, place in drawn:  # mostly of one step
+            if letter is not last:
+                last, values = letter, letter.read()
+            tokens.append(values[place])
+        return tokens
 
     def remove(self, row: DeviceRow) -> None:
         """End an answer and free its row. Raises ValueError when it has ended already."""
@@ -167,8 +173,8 @@ class DeviceBatch:
 
     def _slot_of(self, memory: MemoryVersion) -> int:
         """A pinned slot in which the memory stands, projected now unless it was before."""
-        if self.graphs.stream is not None and memory.ready is not None:
-            self.graphs.stream.wait_event(memory.ready)
+        if self.graphs.queue is not None and memory.ready is not None:
+            self.graphs.queue.wait(memory.ready)
         slot = self.pool.find(memory)
         if slot is not None:
             return slot
@@ -177,9 +183,9 @@ class DeviceBatch:
             raise IndexError(f"all {self.pool.size} memory slots are read by answers under way")
         try:
             with self.graphs.on_stream():
-                if self.graphs.stream is not None:
+                if self.graphs.queue is not None:
                     if (written := self.pool.written(slot)) is not None:
-                        self.graphs.stream.wait_event(written)
+                        self.graphs.queue.wait(written)
                     memory.tensor.record_stream(self.graphs.stream)
                 self.launches.project(memory.tensor, slot)
         except BaseException:

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from .fold_kernels import FoldKernels
 from .fold_parts import UNIT, Gate, aligned, place
-from .graphs import Graphs, fill
+from .graphs import Graphs, put
+from .handover import Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..model import ReactiveTransformer
+    from .handover import Queue
     from .memory import MemoryVersion
     from .pool import MemoryPool
     from .update import Encoded
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 class Places:
     """Where a batch lies, on the device, and its size in tokens."""
 
-    memory_at: Tensor
-    table: Tensor
+    memory_at: Inbox
+    table: Inbox
     """Of new memories, encoded interactions, their layers; and their lengths: int64, [4, B]."""
     length: int
 
@@ -53,13 +55,23 @@ class FusedFold:
     A memory is read three times and written once, and in between stands only what products give
     and take, in the weights' type; norms, gates and means are float32. What a memory becomes does
     not depend on the others of its batch. Holds copies of the matrices of keys and values.
+
+    Args:
+        pool: where what comes out is projected to.
+        queue: on which it works.
     """
 
-    def __init__(self, model: ReactiveTransformer, pool: MemoryPool | None = None) -> None:
+    def __init__(
+        self,
+        model: ReactiveTransformer,
+        pool: MemoryPool | None,
+        queue: Queue | None,
+    ) -> None:
+        self._queue = queue
         with torch.inference_mode():
             self._kernels = FoldKernels(model, pool)
             self._ahead = Graphs(model.embedding.weight.device)
-            self._memory_at: dict[int, Tensor] = {}
+            self._memory_at: dict[int, Inbox] = {}
             self._prepared: dict[int, _Prepared] = {}
             self._folded: torch.cuda.Event | None = None
             self._copies: list[Tensor] = []
@@ -69,25 +81,26 @@ class FusedFold:
         """Of a batch that is nobody's: the first memory reads nothing and becomes nothing."""
         if count not in self._prepared:
             memory_at = torch.zeros(count, dtype=torch.int64, device=self._kernels.first.device)
-            self._memory_at[count] = memory_at
+            self._memory_at[count] = Inbox(memory_at, self._ahead.queue)
             if not self._ahead.has(count):
                 self._ahead.run(count, partial(self._prepare, memory_at))
             self._prepared[count] = self._ahead.run(count, partial(self._prepare, memory_at))
         table = torch.zeros(4, count, dtype=torch.int64, device=self._kernels.first.device)
         table[3] = 1
-        return Places(self._memory_at[count], table, length)
+        return Places(self._memory_at[count], Inbox(table, self._queue), length)
 
     def begin(self, places: Places, memories: Sequence[MemoryVersion]) -> None:
         """Say where memories lie, and begin with what is about them alone."""
-        count = len(places.memory_at)
+        count, ahead = len(places.memory_at.tensor), self._ahead.queue
         with self._ahead.on_stream():
-            if self._ahead.stream is not None:
+            if ahead is not None:
                 if self._folded is not None:
-                    self._ahead.stream.wait_event(self._folded)
+                    ahead.wait(self._folded)  # and so for all memories that were made here
                 for memory in memories:
-                    if memory.ready is not None:
-                        self._ahead.stream.wait_event(memory.ready)
-                    memory.tensor.record_stream(self._ahead.stream)
+                    if memory.queue is not self._queue:
+                        if memory.ready is not None:
+                            ahead.wait(memory.ready)
+                        memory.tensor.record_stream(ahead.stream)
             lying = [aligned(memory.tensor) for memory in memories]
             self._copies = [
                 copy
@@ -95,40 +108,43 @@ class FusedFold:
                 if copy is not memory.tensor
             ]
             at = [place(tensor, self._kernels.first) for tensor in lying]
-            fill(places.memory_at, at + [0] * (count - len(at)))
-            work = partial(self._prepare, places.memory_at)
+            put(places.memory_at.open(), 0, "q", at + [0] * (count - len(at)))
+            places.memory_at.send()
+            work = partial(self._prepare, places.memory_at.tensor)
             self._prepared[count] = self._ahead.run(count, work)
 
-    def give(
-        self, places: Places, encoded: Sequence[Encoded], new: Sequence[MemoryVersion]
-    ) -> None:
+    def give(self, places: Places, encoded: Sequence[Encoded], new: Sequence[Tensor]) -> None:
         """Say where interactions lie, and where new memories shall."""
-        missing = places.table.shape[1] - len(new)
+        missing = places.table.tensor.shape[1] - len(new)
         rows: list[list[int]] = [[], [], [], []]
-        for part, version in zip(encoded, new, strict=True):
+        for part, memory_LSD in zip(encoded, new, strict=True):
             batch = part.batch.tensor
-            rows[0].append(place(version.tensor, self._kernels.nowhere))
+            rows[0].append(place(memory_LSD, self._kernels.nowhere))
             rows[1].append(place(batch[:, part.row], self._kernels.nothing))
             rows[2].append(batch.stride(0) * batch.element_size() // UNIT)
             rows[3].append(part.length)
-        fill(places.table, [row + [int(i == 3)] * missing for i, row in enumerate(rows)])
-        if self._ahead.stream is not None:
-            torch.cuda.current_stream().wait_stream(self._ahead.stream)
+        table = [number for i, row in enumerate(rows) for number in row + [int(i == 3)] * missing]
+        put(places.table.open(), 0, "q", table)
+        places.table.send()
+        if self._queue is not None and self._ahead.queue is not None:
+            # From here on what is freed on this queue may be taken again: nothing reads it ahead.
+            self._queue.follow(self._ahead.queue)
 
-    def take(self, result: None, new: Sequence[MemoryVersion]) -> None:
+    def take(self, result: None, new: Sequence[Tensor]) -> None:
         """Nothing but to say when it is done: new memories are where they belong."""
-        if self._ahead.stream is not None:
-            self._folded = torch.cuda.Event()
-            self._folded.record()
+        if self._queue is not None:
+            if self._folded is None:
+                self._folded = self._queue.event()
+            self._queue.record(self._folded)
 
     def work(self, places: Places, slots_B: Tensor) -> None:
         """Fold; from and to where ``places`` says."""
-        kernels, count = self._kernels, len(places.memory_at)
-        new_at, at, layer_at, lengths_B = places.table.unbind(0)
+        kernels, count = self._kernels, len(places.memory_at.tensor)
+        new_at, at, layer_at, lengths_B = places.table.tensor.unbind(0)
         prepared = self._prepared[count]
         encoded = kernels.interaction(places.length, at, layer_at, lengths_B)
         update = kernels.attend(kernels.write.attention, prepared.queries, encoded, lengths_B.int())
-        known = places.memory_at, new_at, prepared.pre, prepared.pre_gate, update
+        known = places.memory_at.tensor, new_at, prepared.pre, prepared.pre_gate, update
         gate = kernels.gate(kernels.write.gate, lambda: kernels.renew(*known, None))
         read = kernels.renew(*known, gate)
         if kernels.read is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import struct
 import threading
@@ -10,14 +9,16 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..template import PAD
+from .handover import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from contextlib import AbstractContextManager
+
+    from .handover import Place
 
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Not cuDNN: it prepares for tens of milliseconds at every length that it has not seen."""
@@ -36,38 +37,42 @@ def buckets(limit: int, least: int = 1) -> list[int]:
     return sorted({round_up(count, limit, least) for count in range(1, limit + 1)}, reverse=True)
 
 
-def fill(tensor: Tensor, value: Any) -> None:
-    """Numbers of the host into a tensor, on the current stream, without waiting."""
-    source = torch.tensor(value, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-    tensor.copy_(source, non_blocking=True)
-
-
-def laid_out(
-    rows: Sequence[Sequence[int]], shape: tuple[int, int], after: Sequence[int], *, pinned: bool
-) -> Tensor:
-    """Rows of int32 numbers on the host, with ``PAD`` to ``shape``; ``after`` behind them.
+def put(place: Place, at: int, code: str, numbers: Sequence[float]) -> int:
+    """Write numbers of a ``struct`` type from byte ``at`` on; where the next ones begin.
 
     PyTorch reads lists seven times as slowly.
     """
+    layout = _format(code, len(numbers))
+    layout.pack_into(place, at, *numbers)
+    return at + layout.size
+
+
+def put_rows(
+    place: Place, rows: Sequence[Sequence[int]], shape: tuple[int, int], code: str = "i"
+) -> int:
+    """Write rows of numbers, with ``PAD`` to ``shape``; where what comes next begins."""
     count, width = shape
-    found = torch.full((count * width + len(after),), PAD, dtype=torch.int32, pin_memory=pinned)
-    place = (ctypes.c_char * found.nbytes).from_address(found.data_ptr())
+    size = struct.calcsize(code) * width
+    place[: count * size] = bytes(count * size)  # which is PAD
     for index, row in enumerate(rows):
-        _format(len(row)).pack_into(place, 4 * index * width, *row)
-    _format(len(after)).pack_into(place, 4 * count * width, *after)
-    return found
+        put(place, index * size, code, row)
+    return count * size
 
 
-@functools.lru_cache(maxsize=1024)
-def _format(count: int) -> struct.Struct:
-    return struct.Struct(f"{count}i")
+@functools.lru_cache(maxsize=2048)
+def _format(code: str, count: int) -> struct.Struct:
+    return struct.Struct(f"{count}{code}")
+
+
+assert not PAD
 
 
 class Graphs:
     """Graphs by key, on one stream. On a CPU the work is simply done."""
 
     def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.queue = Queue(torch.cuda.Stream(device)) if device.type == "cuda" else None
+        self.stream = None if self.queue is None else self.queue.stream
         self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
         # They run one after the other, and keep what they return: one may work where another did.
         self._pool = None if self.stream is None else torch.cuda.graph_pool_handle()
@@ -81,7 +86,7 @@ class Graphs:
         recorded it runs for real, after ``quiet`` has turned its inputs to nobody's rows; without
         ``quiet`` they are nobody's already.
         """
-        if self.stream is None:
+        if self.queue is None:
             return work()
         if key not in self._graphs:
             if quiet is not None:
@@ -89,8 +94,7 @@ class Graphs:
             self._graphs[key] = self._record(work)
             return None
         graph, result = self._graphs[key]
-        with torch.cuda.stream(self.stream):
-            graph.replay()
+        self.queue.launch(graph)
         return result
 
     def on_stream(self) -> AbstractContextManager[Any]:

@@ -9,7 +9,7 @@ the host, which can launch the step after it before it knows the token.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,10 @@ from torch import Tensor
 from .alone import alone
 from .fused import FusedStep
 from .fused_read import FusedRead
-from .graphs import Graphs, fill, round_up
+from .graphs import Graphs, put, put_rows, round_up
+from .handover import Inbox, Outbox
 from .plain import PlainStep
-from .rows import INTEGERS, DeviceRows, flags_of
+from .rows import INTEGERS, NUMBERS, DeviceRows, flags_of
 from .support import why_not
 
 if TYPE_CHECKING:
@@ -30,27 +31,11 @@ if TYPE_CHECKING:
 
     from ..model import ReactiveTransformer
     from ..sampler import Sampler
+    from .handover import Letter, Queue
     from .pool import MemoryPool
 
 MOST_QUERIES = 16
 """Queries that are read at once."""
-
-
-@dataclass(slots=True)
-class Drawn:
-    """Tokens of one step on their way to the host."""
-
-    tokens_B: Tensor
-    done: torch.cuda.Event | None
-    values: list[int] | None = None
-
-    def value(self, place: int) -> int:
-        """The token of one row; waits for the copy."""
-        if self.values is None:
-            if self.done is not None:
-                self.done.synchronize()
-            self.values = self.tokens_B.tolist()
-        return self.values[place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +75,24 @@ class Launches:
         if self.fused is not None:
             self._read = FusedRead(self.fused.layers, rows, pool)
         self.graphs = Graphs(rows.device)
-        self._order: dict[int, tuple[list[int], Tensor]] = {}
-        """Of each bucket: the rows of its last step, and the tensor that says so."""
-        self._out: dict[int, Tensor] = {}
-        self._queries: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
-        self._projected: tuple[Tensor, Tensor] | None = None
+        self._steps: dict[int, _Steps] = {}
+        self._queries: dict[tuple[int, int], Inbox] = {}
+        self._projected: tuple[Tensor, Inbox] | None = None
 
     def project(self, memory_LSD: Tensor, slot: int) -> None:
         """What the decoder reads of a memory, into a slot of the pool."""
         if self._projected is None:
             index = torch.tensor([self.pool.nobody], device=self.rows.device)
-            self._projected = torch.empty_like(memory_LSD)[:, None], index
+            inbox = Inbox(index, self.graphs.queue)
+            self._projected = torch.empty_like(memory_LSD)[:, None], inbox
         source_L1SD, slots = self._projected
-        work = partial(self._project_work, source_L1SD, slots)
-        hush = partial(slots.fill_, self.pool.nobody)
+        work = partial(self._project_work, source_L1SD, slots.tensor)
+        hush = partial(slots.tensor.fill_, self.pool.nobody)
         if not self.graphs.has("project"):
             self.graphs.run("project", work, hush)
         source_L1SD[:, 0].copy_(memory_LSD)
-        fill(slots, [slot])
+        put(slots.open(), 0, "q", (slot,))
+        slots.send()
         self.graphs.run("project", work, hush)
 
     def _project_work(self, memory_L1SD: Tensor, slots: Tensor) -> None:
@@ -117,88 +102,105 @@ class Launches:
         """Read queries of up to ``length`` tokens before their last one, in a bucket of ``least``
         or more."""
         count = round_up(max(least, len(queries)), MOST_QUERIES)
-        nobody = [self.rows.nobody, 0, 0, self.pool.nobody, 0, 0, 0, 0]
-        integers, numbers, ids = [], [], []
-        for query in queries:
-            config, before = query.sampler.config, len(query.ids) - 1
-            values = {
-                "row": query.row, "token": query.ids[-1], "pos": before, "slot": query.slot,
-                "flags": flags_of(config), "top_k": config.top_k, "seed": query.sampler.seed,
-                "drawn": query.sampler.count,
-            }  # fmt: skip
-            integers.append([values[name] for name in INTEGERS])
-            numbers.append(
-                [config.temperature, config.top_p, config.min_p, config.repetition_penalty]
-            )
-            ids.append([*query.ids[:-1], *[0] * (length - before)])
-        missing = count - len(queries)
-        integers += [nobody] * missing
-        numbers += [[0.0, 1.0, 0.0, 1.0]] * missing
-        ids += [[0] * length] * missing
         key = (count, length)
         with self.graphs.on_stream():
             if key not in self._queries:
-                self._queries[key] = tuple(  # type: ignore[assignment]
-                    torch.tensor(part, device=self.rows.device) for part in (ids, integers, numbers)
-                )
-            given = partial(self._fill, self._queries[key], (ids, integers, numbers))
-            hush = partial(
-                self._fill, self._queries[key],
-                ([[0] * length] * count, [nobody] * count, [[0.0, 1.0, 0.0, 1.0]] * count),
-            )  # fmt: skip
-            work = partial(self._begin, *self._queries[key])
+                size = count * (8 * length + 8 * len(INTEGERS) + 4 * len(NUMBERS))
+                inputs = torch.zeros(size, dtype=torch.uint8, device=self.rows.device)
+                self._queries[key] = Inbox(inputs, self.graphs.queue)
+            inbox = self._queries[key]
+            hush = partial(self._give, inbox, key, ())
+            work = partial(self._begin, *_parts(inbox.tensor, key))
             if not self.graphs.has(("read", *key)):
                 self.graphs.run(("read", *key), work, hush)
-            given()
+            self._give(inbox, key, queries)
             self.graphs.run(("read", *key), work, hush)
             for query in queries:
                 self.rows.write_wide(query.row, query.sampler.config, query.sampler.seen)
 
-    def _fill(self, inputs: tuple[Tensor, ...], values: tuple[Any, ...]) -> None:
-        for tensor, value in zip(inputs, values, strict=True):
-            fill(tensor, value)
+    def _give(self, inbox: Inbox, key: tuple[int, int], queries: Sequence[Query]) -> None:
+        """``queries`` into what the graph of this size reads, and nobody's behind them."""
+        count, _ = key
+        nobody = (self.rows.nobody, 0, 0, self.pool.nobody, 0, 0, 0, 0)
+        integers, numbers = [], []
+        for query in queries:
+            config, sampler = query.sampler.config, query.sampler
+            # As INTEGERS and NUMBERS name them.
+            integers += (
+                query.row, query.ids[-1], len(query.ids) - 1, query.slot, flags_of(config),
+                config.top_k, sampler.seed, sampler.count,
+            )  # fmt: skip
+            numbers += (config.temperature, config.top_p, config.min_p, config.repetition_penalty)
+        missing = count - len(queries)
+        place = inbox.open()
+        at = put_rows(place, [query.ids[:-1] for query in queries], key, "q")
+        at = put(place, at, "q", (*integers, *nobody * missing))
+        put(place, at, "f", (*numbers, *(0.0, 1.0, 0.0, 1.0) * missing))
+        inbox.send()
 
     def _begin(self, ids_BT: Tensor, integers_B8: Tensor, numbers_B4: Tensor) -> None:
         self.rows.write(integers_B8, numbers_B4)
         self._read(ids_BT, integers_B8[:, 0], integers_B8[:, INTEGERS.index("slot")])
 
-    def step(self, count: int, rows: list[int]) -> Drawn:
+    def step(self, count: int, rows: list[int]) -> Letter:
         """The next token of each of ``rows``, in a bucket of ``count``."""
-        device = self.rows.device
-        with self.graphs.on_stream():
-            if count not in self._order:
-                none = [self.rows.nobody] * count
-                order = torch.tensor(none, device=device, dtype=torch.int32)
-                self._order[count] = ([], order)
-                self._out[count] = torch.zeros_like(order)
-            before, order = self._order[count]
-            work = partial(self._step, order, self._out[count])
-            hush = partial(order.fill_, self.rows.nobody)
-            with self._alone(count):
-                if not self.graphs.has(("step", count)):
-                    self.graphs.run(("step", count), work, hush)
-                    before = []
-                if rows != before:
-                    fill(order, rows + [self.rows.nobody] * (count - len(rows)))
-                    self._order[count] = (rows, order)
-                self.graphs.run(("step", count), work, hush)
-            out = self._out[count]
-            if self.graphs.stream is None:
-                return Drawn(out.clone(), None)
-            host = torch.empty(count, dtype=torch.int32, pin_memory=True)
-            host.copy_(out, non_blocking=True)
-            done = torch.cuda.Event()
-            done.record()
-            return Drawn(host, done)
+        key = ("step", count)
+        if count not in self._steps:
+            with self.graphs.on_stream():
+                order = torch.full(
+                    (count,), self.rows.nobody, device=self.rows.device, dtype=torch.int32
+                )
+                self._steps[count] = _Steps.of(order, self.graphs.queue)
+        steps = self._steps[count]
+        with self._alone(count):
+            if not self.graphs.has(key):
+                hush = partial(steps.inbox.tensor.fill_, self.rows.nobody)
+                with self.graphs.on_stream():
+                    self.graphs.run(key, partial(self._step, steps), hush)
+                steps.rows = []
+            if rows != steps.rows:
+                order = rows + [self.rows.nobody] * (count - len(rows))
+                put(steps.inbox.open(), 0, "i", order)
+                steps.inbox.send()
+                steps.rows = rows
+            self.graphs.run(key, partial(self._step, steps))
+        return steps.outbox.fetch()
 
     def _alone(self, count: int) -> AbstractContextManager[Any]:
-        stream = self.graphs.stream
-        if stream is None or self.fused is None or not self.fused.goes_whole(count):
+        queue = self.graphs.queue
+        if queue is None or self.fused is None or not self.fused.goes_whole(count):
             return nullcontext()
-        return alone(stream)
+        return alone(queue)
 
-    def _step(self, order_B: Tensor, out_B: Tensor) -> None:
+    def _step(self, steps: _Steps) -> None:
+        order_B, out_B = steps.inbox.tensor, steps.out_B
         if self.fused is not None:
             self.fused.step(order_B, out_B)
         else:
             self.rows.draw(self.plain.logits(order_B), order_B, out_B)
+
+
+@dataclass(slots=True)
+class _Steps:
+    """Of one size: which rows, those of the last one, and what they drew."""
+
+    inbox: Inbox
+    out_B: Tensor
+    outbox: Outbox
+    rows: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, order_B: Tensor, queue: Queue | None) -> _Steps:
+        out_B = torch.zeros_like(order_B)
+        return cls(Inbox(order_B, queue), out_B, Outbox(out_B, queue))
+
+
+def _parts(inputs: Tensor, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids [B, T], integers [B, 8] and numbers [B, 4], which lie in bytes one behind the other."""
+    count, length = key
+    sizes = (8 * count * length, 8 * count * len(INTEGERS), 4 * count * len(NUMBERS))
+    ids, integers, numbers = inputs.split(sizes)
+    return (
+        ids.view(torch.int64).view(count, length), integers.view(torch.int64).view(count, -1),
+        numbers.view(torch.float32).view(count, -1),
+    )  # fmt: skip

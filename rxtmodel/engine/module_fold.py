@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .graphs import fill
+from .graphs import put
+from .handover import Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..model import ReactiveTransformer
+    from .handover import Queue
     from .memory import MemoryVersion
     from .pool import MemoryPool
     from .update import Encoded
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 class _Inputs:
     memory_LBSD: Tensor
     encoded_LBTD: Tensor
-    lengths_B: Tensor
+    lengths: Inbox
 
 
 class ModuleEncoder:
@@ -49,13 +51,19 @@ class ModuleFold:
 
     Args:
         pool: where what comes out is projected to.
+        queue: on which it works.
         compiled: see ``Updater``.
     """
 
     def __init__(
-        self, model: ReactiveTransformer, pool: MemoryPool | None = None, *, compiled: bool = False
+        self,
+        model: ReactiveTransformer,
+        pool: MemoryPool | None,
+        queue: Queue | None,
+        *,
+        compiled: bool = False,
     ) -> None:
-        self.model, self.pool = model, pool
+        self.model, self.pool, self._queue = model, pool, queue
         made = _maker(compiled)
         self._attend, self._projection = made(model.attend), made(model.project_memory)
 
@@ -65,33 +73,33 @@ class ModuleFold:
         memory_LBSD = self.model.initial_memory(count).contiguous().clone()
         layers, _, _, width = memory_LBSD.shape
         lengths_B = torch.ones(count, dtype=torch.int64, device=weight.device)
-        return _Inputs(memory_LBSD, weight.new_zeros(layers, count, length, width), lengths_B)
+        encoded_LBTD = weight.new_zeros(layers, count, length, width)
+        return _Inputs(memory_LBSD, encoded_LBTD, Inbox(lengths_B, self._queue))
 
     def begin(self, inputs: _Inputs, memories: Sequence[MemoryVersion]) -> None:
         """Copy memories together."""
         for row, memory in enumerate(memories):
             inputs.memory_LBSD[:, row].copy_(memory.tensor)
 
-    def give(
-        self, inputs: _Inputs, encoded: Sequence[Encoded], new: Sequence[MemoryVersion]
-    ) -> None:
+    def give(self, inputs: _Inputs, encoded: Sequence[Encoded], new: Sequence[Tensor]) -> None:
         """Copy interactions together."""
         self._gather(encoded, inputs.encoded_LBTD)
-        missing = len(inputs.lengths_B) - len(encoded)
-        fill(inputs.lengths_B, [part.length for part in encoded] + [1] * missing)
+        missing = len(inputs.lengths.tensor) - len(encoded)
+        put(inputs.lengths.open(), 0, "q", [part.length for part in encoded] + [1] * missing)
+        inputs.lengths.send()
 
     def work(self, inputs: _Inputs, slots_B: Tensor) -> Tensor:
         """Fold; new memories [L, B, S, D]."""
-        mask_BT = _mask_of(inputs.lengths_B, inputs.encoded_LBTD.shape[2])
+        mask_BT = _mask_of(inputs.lengths.tensor, inputs.encoded_LBTD.shape[2])
         out_LBSD: Tensor = self._attend(inputs.memory_LBSD, inputs.encoded_LBTD, mask_BT)
         if self.pool is not None:
             self.pool.write(slots_B, self._projection(out_LBSD))
         return out_LBSD
 
-    def take(self, out_LBSD: Tensor, new: Sequence[MemoryVersion]) -> None:
+    def take(self, out_LBSD: Tensor, new: Sequence[Tensor]) -> None:
         """Copy it apart."""
-        for row, version in enumerate(new):
-            version.tensor.copy_(out_LBSD[:, row])
+        for row, memory_LSD in enumerate(new):
+            memory_LSD.copy_(out_LBSD[:, row])
 
     @staticmethod
     def _gather(encoded: Sequence[Encoded], into_LBTD: Tensor) -> None:

@@ -16,7 +16,8 @@ from ..template import PAD
 from .alone import goes_first
 from .fused_encoder import FusedEncoder
 from .fused_fold import FusedFold
-from .graphs import Graphs, buckets, fill, laid_out, round_up
+from .graphs import Graphs, buckets, put, put_rows, round_up
+from .handover import Inbox
 from .memory import MemoryVersion
 from .module_fold import ModuleEncoder, ModuleFold
 from .support import why_not_encode, why_not_fold
@@ -86,15 +87,16 @@ class Updater:
         self._inputs: dict[tuple[str, int, int], Any] = {}
         self._last: dict[tuple[str, int, int], weakref.ref[Together]] = {}
         """What the graphs of encoders left last."""
+        self._encoded: torch.cuda.Event | None = None
         self._encoder: FusedEncoder | ModuleEncoder = ModuleEncoder(model, compiled=compiled)
         self.fold: FusedFold | ModuleFold
         with torch.inference_mode():
             if fused and why_not_encode(model) is None:
                 self._encoder = FusedEncoder(model)
             if fused and why_not_fold(model) is None:
-                self.fold = FusedFold(model, pool)
+                self.fold = FusedFold(model, pool, self.graphs.queue)
             else:
-                self.fold = ModuleFold(model, pool, compiled=compiled)
+                self.fold = ModuleFold(model, pool, self.graphs.queue, compiled=compiled)
 
     @torch.inference_mode()
     def encode(self, interactions: Sequence[Sequence[int]]) -> list[Encoded]:
@@ -139,25 +141,28 @@ class Updater:
         count = round_up(len(interactions), self.max_batch)
         length = self._bucket_of(max(map(len, interactions)))
         lengths = [max(1, len(row)) for row in interactions] + [1] * (count - len(interactions))
-        pinned = self.device.type == "cuda"
-        given = laid_out(interactions, (count, length), lengths, pinned=pinned)
+        key, queue = ("encode", count, length), self.graphs.queue
         with self.graphs.on_stream():
-            key = ("encode", count, length)
             if key not in self._inputs:
-                inputs = torch.ones_like(given, device=self.device)
+                inputs = torch.ones(count * (length + 1), dtype=torch.int32, device=self.device)
                 ids_BT, lengths_B = inputs[:-count].view(count, length), inputs[-count:]
-                self._inputs[key] = inputs, partial(self._encoder, ids_BT, lengths_B)
-            inputs, work = self._inputs[key]
-            inputs.copy_(given, non_blocking=True)
+                work = partial(self._encoder, ids_BT, lengths_B)
+                self._inputs[key] = Inbox(inputs, queue), work
+            inbox, work = self._inputs[key]
             if not self.graphs.has(key):
                 self.graphs.run(key, work)
+            place = inbox.open()
+            put(place, put_rows(place, interactions, (count, length)), "i", lengths)
+            inbox.send()
             if key in self._last and (last := self._last[key]()) is not None:
                 # Somebody may still read it; most have been folded into memories by now.
                 last.tensor = last.tensor.clone()
             batch = Together(self.graphs.run(key, work))
-            if self.graphs.stream is not None:
+            if queue is not None:
                 self._last[key] = weakref.ref(batch)
-                goes_first(self.graphs.stream, torch.cuda.Event())
+                self._encoded = self._encoded or queue.event()
+                queue.record(self._encoded)
+                goes_first(queue, self._encoded)
         return [Encoded(batch, row, len(ids)) for row, ids in enumerate(interactions)]
 
     def _attend(
@@ -165,28 +170,30 @@ class Updater:
     ) -> list[MemoryVersion]:
         count = round_up(len(memories), self.max_batch)
         length = self._bucket_of(max(part.length for part in encoded))
+        key, queue = ("attend", count, length), self.graphs.queue
         with self.graphs.on_stream():
             self._await(memories)
-            key = ("attend", count, length)
             if key not in self._inputs:
                 slots_B = torch.zeros(count, dtype=torch.int64, device=self.device)
-                self._inputs[key] = (self.fold.inputs(count, length), slots_B)
+                self._inputs[key] = self.fold.inputs(count, length), Inbox(slots_B, queue)
             inputs, slots_B = self._inputs[key]
-            work = partial(self.fold.work, inputs, slots_B)
+            work = partial(self.fold.work, inputs, slots_B.tensor)
             if not self.graphs.has(key):
                 if self.pool is not None:
-                    slots_B.fill_(self.pool.nobody)
+                    slots_B.tensor.fill_(self.pool.nobody)
                 self.graphs.run(key, work)
             self.fold.begin(inputs, memories)
-            ready = None if self.graphs.stream is None else torch.cuda.Event()
-            new = [MemoryVersion(_like(memory.tensor), ready) for memory in memories]
-            self.fold.give(inputs, encoded, new)
+            values = [_like(memory.tensor) for memory in memories]
+            self.fold.give(inputs, encoded, values)
+            ready = None if queue is None else queue.event()
+            new = [MemoryVersion(value, ready, queue) for value in values]
             slots = self._take_slots(new)
             try:
                 self._point(slots_B, slots)
-                self.fold.take(self.graphs.run(key, work), new)
-                if ready is not None:
-                    goes_first(self.graphs.stream, ready)  # type: ignore[arg-type]
+                self.fold.take(self.graphs.run(key, work), values)
+                if queue is not None and ready is not None:
+                    queue.record(ready)
+                    goes_first(queue, ready)
             except BaseException:
                 for slot in slots:
                     if self.pool is not None and slot is not None:
@@ -198,13 +205,14 @@ class Updater:
         return new
 
     def _await(self, memories: Sequence[MemoryVersion]) -> None:
-        """Wait on the stream for what others compute, and have them keep it for us."""
-        if self.graphs.stream is None:
+        """Wait on the queue for what others compute, and have them keep it for us."""
+        if self.graphs.queue is None:
             return
         for memory in memories:
-            if memory.ready is not None:
-                self.graphs.stream.wait_event(memory.ready)
-            memory.tensor.record_stream(self.graphs.stream)
+            if memory.queue is not self.graphs.queue:
+                if memory.ready is not None:
+                    self.graphs.queue.wait(memory.ready)
+                memory.tensor.record_stream(self.graphs.queue.stream)
 
     def _take_slots(self, new: Sequence[MemoryVersion]) -> list[int | None]:
         """Slots for new versions, as far as there are any."""
@@ -212,15 +220,17 @@ class Updater:
             return []
         return [self.pool.take(version, beside=True) for version in new]
 
-    def _point(self, slots_B: Tensor, slots: Sequence[int | None]) -> None:
+    def _point(self, slots_B: Inbox, slots: Sequence[int | None]) -> None:
         """Have projections written to those slots."""
         if self.pool is None:
             return
-        if self._decoding is not None and self._decoding.stream is not None:
+        if self._decoding is not None and self._decoding.queue is not None:
             # Steps that still read what stood in those slots were launched before.
-            self.graphs.stream.wait_stream(self._decoding.stream)  # type: ignore[union-attr]
+            self.graphs.queue.follow(self._decoding.queue)  # type: ignore[union-attr]
         values = [self.pool.nobody if slot is None else slot for slot in slots]
-        fill(slots_B, values + [self.pool.nobody] * (len(slots_B) - len(values)))
+        missing = len(slots_B.tensor) - len(values)
+        put(slots_B.open(), 0, "q", values + [self.pool.nobody] * missing)
+        slots_B.send()
 
     def _bucket_of(self, length: int) -> int:
         return round_up(max(1, length), self.model.config.max_seq_len, _LEAST_TOKENS)

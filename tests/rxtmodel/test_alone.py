@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from rxtmodel.engine import alone as module
 from rxtmodel.engine.alone import alone, goes_first
 
 
 class Event:
-    """When what was launched before ``record`` is over."""
+    """When what was launched before it was recorded is over."""
 
-    def __init__(self) -> None:
-        self.on: Stream | None = None
-
-    def record(self, stream: Stream) -> None:
-        self.on = stream
-        stream.launched.append("over")
+    def __init__(self, on: Stream) -> None:
+        self.on = on
 
 
 class Stream:
-    def __init__(self, device_index: int = 0) -> None:
-        self.device_index, self.launched = device_index, []
+    """A queue, and its stream."""
 
-    def wait_event(self, event: Event) -> None:
+    def __init__(self, device_index: int = 0) -> None:
+        self.device_index, self.launched, self.stream = device_index, [], self
+
+    def event(self) -> Event:
+        self.launched.append("over")
+        return Event(self)
+
+    def record(self, event: Event) -> None:
+        assert event.on is self
+        self.launched.append("over")
+
+    def wait(self, event: Event) -> None:
         self.launched.append(event.on)
 
     def step(self) -> None:
@@ -34,7 +39,6 @@ class Stream:
 
 @pytest.fixture(autouse=True)
 def no_device(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(module, "_last", {})
     monkeypatch.setattr(module, "_first", {})
 
@@ -73,8 +77,8 @@ def test_a_launch_that_failed_is_waited_for_all_the_same():
 
 def test_updates_that_were_launched_go_before_the_next_step_and_hold_up_no_other():
     updates, steps = Stream(), Stream()
-    goes_first(updates, Event())
-    goes_first(updates, Event())
+    goes_first(updates, Event(updates))
+    goes_first(updates, Event(updates))
     steps.step()
     steps.step()
     assert steps.launched == [updates, "step", "over", "step", "over"]
@@ -82,6 +86,6 @@ def test_updates_that_were_launched_go_before_the_next_step_and_hold_up_no_other
 
 def test_updates_of_another_device_hold_nobody_up():
     updates, steps = Stream(1), Stream(0)
-    goes_first(updates, Event())
+    goes_first(updates, Event(updates))
     steps.step()
     assert steps.launched == ["step", "over"]

@@ -13,7 +13,9 @@ from rxtmodel.engine.fused import FusedStep
 from rxtmodel.engine.fused_layers import FusedLayers
 from rxtmodel.engine.fused_read import FusedRead
 from rxtmodel.engine.gpu import DeviceEngine
-from rxtmodel.engine.graphs import Graphs
+from rxtmodel.engine.graphs import Graphs, put
+from rxtmodel.engine.handover import Inbox, Outbox, Queue
+from rxtmodel.engine.memory import MemoryVersion
 from rxtmodel.engine.support import why_not, why_not_persistent
 from rxtmodel.sampler import Rows, draw, uniform
 
@@ -225,3 +227,58 @@ def test_after_the_sizes_were_prepared_nothing_is_recorded(monkeypatch):
         engine.attend(memories, engine.encode([ids for ids, _, _ in some[:count]]))
     torch.cuda.synchronize()
     assert all(len(tokens) == 5 - n for n, tokens in enumerate(said))
+
+
+def test_what_is_handed_over_comes_in_order_and_is_read_at_any_time():
+    """Memory of the host is used again and again while the device is far behind."""
+    queue, tensor = Queue(torch.cuda.Stream()), torch.zeros(64, dtype=torch.int32, device="cuda")
+    inbox, outbox, letters = Inbox(tensor, queue), Outbox(tensor, queue), {}
+    torch.cuda.synchronize()
+    with torch.cuda.stream(queue.stream):
+        torch.cuda._sleep(10**8)
+    for number in range(60):
+        put(inbox.open(), 0, "i", [number] * 64)
+        inbox.send()
+        letters[number] = outbox.fetch()
+        if number % 3 == 0:
+            del letters[number]  # nobody reads it, and its memory is not free yet
+    for number in sorted(letters, reverse=True):
+        assert letters[number].read() == [number] * 64
+
+
+def test_a_queue_waits_for_another_one():
+    one, two = (Queue(torch.cuda.Stream()) for _ in range(2))
+    tensor = torch.zeros(1, dtype=torch.int32, device="cuda")
+    inbox, outbox = Inbox(tensor, one), Outbox(tensor, two)
+    torch.cuda.synchronize()
+    for number in range(1, 20):
+        with torch.cuda.stream(one.stream):
+            torch.cuda._sleep(10**6)
+        put(inbox.open(), 0, "i", [number])
+        inbox.send()
+        two.follow(one)
+        letter = outbox.fetch()
+        one.follow(two)  # or the next number could come before this one was fetched
+        assert letter.read() == [number]
+
+
+def test_a_thread_that_has_never_called_the_device_can_hand_over():
+    queue, tensor = Queue(torch.cuda.Stream()), torch.zeros(2, dtype=torch.int32, device="cuda")
+    inbox, outbox, found = Inbox(tensor, queue), Outbox(tensor, queue), []
+    torch.cuda.synchronize()
+
+    def work() -> None:
+        put(inbox.open(), 0, "i", (3, 4))
+        inbox.send()
+        found.extend(outbox.fetch().read())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [3, 4]
+
+
+def test_a_memory_comes_to_the_host_as_it_is():
+    tensor = torch.randn(3, 40, 16, device="cuda")
+    host = MemoryVersion(tensor).on_host()
+    assert host.device.type == "cpu" and torch.equal(host, tensor.cpu())

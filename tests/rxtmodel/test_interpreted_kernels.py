@@ -153,7 +153,7 @@ def test_updates_are_those_of_the_modules(memory):
     for kind in (ModuleFold, FusedFold):
         pool = MemoryPool(model, 8)
         updater = Updater(model, pool, fused=False)
-        updater.fold = kind(model, pool)
+        updater.fold = kind(model, pool, None)
         new = updater.attend(memories, updater.encode(ids))
         slots = [pool.find(version) for version in new]
         read = [part[slots] for layer in pool.layers for part in layer]

@@ -32,6 +32,11 @@ def raw(dtype: str, num_bytes: int) -> bytes:
     return struct.pack("<Q", len(header)) + header + bytes(num_bytes)
 
 
+def test_the_file_is_the_one_that_the_library_writes():
+    for value in (memory(), memory().half(), memory()[:, :0]):
+        assert dump_memory(value) == save({"stm": value.float()})
+
+
 def test_a_memory_comes_back_to_the_last_bit():
     extreme = memory()
     extreme[0, 0, :4] = torch.tensor([0.0, -0.0, 1e-45, 3e38])

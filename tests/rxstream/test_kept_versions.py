@@ -1,0 +1,48 @@
+"""Without a store of its own a runtime keeps some versions of each memory; with one, all."""
+
+from __future__ import annotations
+
+import pytest
+
+from rxstream.stores.memory import MemoryStore
+from rxstream.testing import Lab
+
+
+def talk(store: MemoryStore | None, turns: int, label_at: int = 0) -> MemoryStore:
+    lab = Lab()
+    runtime = lab.runtime(store=store)
+    chat = runtime.memory("m").conversation()
+    for turn in range(1, turns + 1):
+        chat.ask(f"query {turn}")
+        lab.run()
+        if turn == label_at:
+            runtime.store.tag("m", "here")
+    kept = runtime.store
+    lab.kill(runtime)
+    return kept
+
+
+def test_a_runtime_without_a_store_keeps_the_newest_versions_and_those_with_a_label():
+    store = talk(None, turns=20, label_at=3)
+    assert store.history("m") == [*range(20, 12, -1), 3]
+    assert [store.load("m", version).version for version in (20, 13, 3)] == [20, 13, 3]
+    assert len(list(store.log("m"))) == 20, "what was said is all there"
+
+
+def test_a_store_that_was_given_keeps_all():
+    assert talk(MemoryStore(), turns=20).history("m") == [*range(20, 0, -1)]
+
+
+def test_a_store_that_keeps_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least 1 version of a memory, not 0"):
+        MemoryStore(keep=0)
+
+
+def test_what_a_store_in_memory_gives_out_are_the_bytes_of_a_file():
+    store = talk(None, turns=2)
+    snapshot = store.load("m")
+    again = MemoryStore()
+    again.commit(snapshot, expect=None)
+    state = snapshot.state
+    assert again.load("m") == snapshot and again.load("m").state == state
+    assert store.load("m", 1).state != state
