@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ClosedError, StoreUnavailable
+from . import records
 from .base import BaseStore
 from .buffered import Buffered
 from .rows import Meta, Parts
@@ -32,6 +33,8 @@ class _Memory:
     log: dict[int, StoredRecord] = field(default_factory=dict)
     begun: tuple[int, memoryview] | None = None
     """A version, and the body of its file."""
+    apart: set[int] = field(default_factory=set)
+    """Versions that do not follow from the log, as far as anybody asked."""
 
     @property
     def now(self) -> float:
@@ -69,6 +72,7 @@ class _Memory:
         for version in changes.removed:
             self.infos.pop(version, None)
             self.files.pop(version, None)
+            self.apart.discard(version)
         for version, (info, packed) in changes.added.items():
             self.infos[version] = info
             body = self.begun[1:] if self.begun is not None and self.begun[0] == version else ()
@@ -78,12 +82,17 @@ class _Memory:
             self.log = {seq: row for seq, row in self.log.items() if seq > changes.dropped}
         self.log |= changes.logged
 
-    def forget(self, keep: int) -> None:
-        """All versions but the newest ones, and those with a label."""
+    def forget(self, key: str, keep: int) -> None:
+        """All versions but the newest ones, those with a label, and those that do not follow from
+        the log: without them it would tell another story."""
         labelled = self.state.tags.values()
         for version in sorted(self.infos)[:-keep]:
-            if version not in labelled:
-                del self.infos[version], self.files[version]
+            if version in labelled or version in self.apart:
+                continue
+            if records.decode_info(key, version, self.infos[version]).kind != "update":
+                self.apart.add(version)
+                continue
+            del self.infos[version], self.files[version]
 
 
 class MemoryStore(BaseStore):
@@ -93,7 +102,8 @@ class MemoryStore(BaseStore):
     a state, which nobody can change: to copy them would hold up every thread of the program.
 
     Args:
-        keep: how many versions of a memory, besides those with a label; None: all.
+        keep: how many versions of a memory, besides those with a label and those that came from
+            elsewhere (restored, imported, rolled back); None: all.
     """
 
     _keeps_body = True
@@ -132,7 +142,7 @@ class MemoryStore(BaseStore):
             if changes:
                 memory.apply(changes)
                 if self._keep is not None and changes.added:
-                    memory.forget(self._keep)
+                    memory.forget(key, self._keep)
                 self._memories[key] = memory
             return result
 

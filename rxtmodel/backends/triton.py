@@ -73,7 +73,8 @@ def load_gated() -> Gated:
         count, widths = x.shape[:-1].numel(), (x.shape[-1], linear.out_features // 2)
         fits = not any(width % 8 for width in widths) and linear.weight.is_contiguous()
         sixteen = x.dtype == linear.weight.dtype and x.element_size() == 2
-        trains = torch.is_grad_enabled() and (x.requires_grad or linear.weight.requires_grad)
+        trained = (part for part in (x, linear.weight, linear.bias) if part is not None)
+        trains = torch.is_grad_enabled() and any(part.requires_grad for part in trained)
         if x.device.type != "cuda" or count < _MANY or act is not F.silu or trains:
             return gate_and_up(x, linear, act)
         if not (fits and sixteen) or torch.is_autocast_enabled("cuda"):

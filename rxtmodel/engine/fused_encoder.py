@@ -42,12 +42,11 @@ class FusedEncoder:
         self._rope = model.rope if model.encoder_rope is None else model.encoder_rope
         self._turned = not model.config.encoder_stack.nope
 
-    def __call__(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """Every layer's output, [L, B, T, D], of the first ``lengths_B`` tokens of each row."""
-        model, (batch, length) = self.model, ids_BT.shape
-        lengths_B = lengths_B.int()
+    def __call__(self, ids_BT: Tensor, lengths_B: Tensor, out_LBTD: Tensor) -> None:
+        """Every layer's output, of the first ``lengths_B`` tokens of each row."""
+        model, lengths_B = self.model, lengths_B.int()
         x = (model.encoder_embedding or model.embedding)(ids_BT).flatten(0, 1)
-        out = x.new_empty(len(self._layers), *x.shape)
+        out = out_LBTD.flatten(1, 2)
         normed = self._norm(x, None, x, self._layers[0].attention_norm.weight)
         for index, layer in enumerate(self._layers):
             mixed = self._mix(index, layer, normed, ids_BT.shape, lengths_B)
@@ -57,7 +56,6 @@ class FusedEncoder:
             after = self._layers[index + 1 :][:1]
             x, before = out[index], between
             normed = self._norm(before, fed, x, *(later.attention_norm.weight for later in after))
-        return out.view(len(self._layers), batch, length, -1)
 
     def _mix(
         self, index: int, layer: PlainLayer, normed: Tensor, shape: torch.Size, lengths_B: Tensor

@@ -85,6 +85,13 @@ class FusedFold:
             if not self._ahead.has(count):
                 self._ahead.run(count, partial(self._prepare, memory_at))
             self._prepared[count] = self._ahead.run(count, partial(self._prepare, memory_at))
+        else:  # those of the last batch of that count may be gone
+            if self._folded is not None and self._ahead.queue is not None:
+                self._ahead.queue.wait(self._folded)
+            put(self._memory_at[count].open(), 0, "q", [0] * count)
+            self._memory_at[count].send()
+            if self._queue is not None and self._ahead.queue is not None:
+                self._queue.follow(self._ahead.queue)
         table = torch.zeros(4, count, dtype=torch.int64, device=self._kernels.first.device)
         table[3] = 1
         return Places(self._memory_at[count], Inbox(table, self._queue), length)

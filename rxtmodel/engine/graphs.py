@@ -74,7 +74,8 @@ class Graphs:
         self.queue = Queue(torch.cuda.Stream(device)) if device.type == "cuda" else None
         self.stream = None if self.queue is None else self.queue.stream
         self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
-        # They run one after the other, and keep what they return: one may work where another did.
+        # They run one after the other: one may work where another did. So what one returns is gone
+        # when another one runs.
         self._pool = None if self.stream is None else torch.cuda.graph_pool_handle()
 
     def run(
@@ -82,7 +83,8 @@ class Graphs:
     ) -> Any:
         """Replay the graph of ``key``; the first time, record ``work``.
 
-        ``work`` reads and writes the same tensors at each call, and returns the same. Before it is
+        ``work`` reads and writes the same tensors at each call, and returns the same; what it
+        returns holds until another graph runs. Before it is
         recorded it runs for real, after ``quiet`` has turned its inputs to nobody's rows; without
         ``quiet`` they are nobody's already.
         """
@@ -96,6 +98,15 @@ class Graphs:
         graph, result = self._graphs[key]
         self.queue.launch(graph)
         return result
+
+    def follow(self, other: Graphs) -> None:
+        """What is launched from now on comes after all that was launched on ``other`` so far.
+
+        Never while that one records: what waits for it would become part of the recording.
+        """
+        if self.queue is not None and other.queue is not None:
+            with _recording:
+                self.queue.follow(other.queue)
 
     def on_stream(self) -> AbstractContextManager[Any]:
         """What is launched inside comes after all that was launched there before."""

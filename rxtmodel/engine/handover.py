@@ -12,6 +12,7 @@ import ctypes
 import functools
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,7 +52,7 @@ class Queue:
         self._copy = _function("cuMemcpyAsync", pointer, pointer, size, pointer)
         self._record = _function("cuEventRecord", pointer, pointer)
         self._wait = _function("cuStreamWaitEvent", pointer, pointer, ctypes.c_uint)
-        self._mark = self.event()
+        self._mark, self._lock = self.event(), threading.Lock()
 
     def launch(self, graph: torch.cuda.CUDAGraph) -> None:
         """Replay ``graph``."""
@@ -77,8 +78,9 @@ class Queue:
 
     def follow(self, other: Queue) -> None:
         """What is given from now on comes after all that ``other`` was given so far."""
-        other.record(self._mark)
-        self.wait(self._mark)
+        with self._lock:
+            other.record(self._mark)
+            self.wait(self._mark)
 
     def _call(self, function: Any, *arguments: Any) -> None:
         if not _here.known:  # a thread that has not called the runtime has no context
@@ -92,17 +94,27 @@ class Queue:
 class _Slot:
     """Pinned memory of the host, and when what was last copied from or to it is over."""
 
-    __slots__ = ("_memory", "address", "event", "place")
+    __slots__ = ("_event", "_memory", "address", "place")
 
-    def __init__(self, size: int, queue: Queue) -> None:
+    def __init__(self, size: int) -> None:
         self._memory = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         self.address = self._memory.data_ptr()
         self.place: Place = (ctypes.c_char * size).from_address(self.address)
-        self.event = queue.event()
+        self._event: torch.cuda.Event | None = None
+
+    def used(self, queue: Queue) -> None:
+        """The queue was given a copy from or to it."""
+        if self._event is None:
+            self._event = queue.event()
+        else:
+            queue.record(self._event)
 
     @property
     def over(self) -> bool:
-        status = _function("cuEventQuery", ctypes.c_void_p)(self.event.cuda_event)
+        """Whether nothing is copied any more."""
+        if self._event is None:
+            return True
+        status = _function("cuEventQuery", ctypes.c_void_p)(self._event.cuda_event)
         if status not in (0, _NOT_READY):
             raise RuntimeError(f"cuEventQuery failed with status {status} of the driver")
         return not status
@@ -110,9 +122,15 @@ class _Slot:
     def wait(self) -> None:
         """The only call that lets others have the interpreter."""
         if not self.over:
+            assert self._event is not None
             gives = _function("cuEventSynchronize", ctypes.c_void_p, gives=True)
-            if status := gives(self.event.cuda_event):
+            if status := gives(self._event.cuda_event):
                 raise RuntimeError(f"cuEventSynchronize failed with status {status} of the driver")
+
+    def __del__(self) -> None:
+        # PyTorch, which gives this memory to the next who asks, does not know of the copy.
+        with suppress(Exception):
+            self.wait()
 
 
 class Inbox:
@@ -133,7 +151,7 @@ class Inbox:
         if self._queue is None:
             return (ctypes.c_char * self._size).from_address(self._address)
         if not self._slots or (not self._slots[0].over and len(self._slots) < _MOST):
-            self._slots.appendleft(_Slot(self._size, self._queue))
+            self._slots.appendleft(_Slot(self._size))
         self._slots[0].wait()
         return self._slots[0].place
 
@@ -142,7 +160,7 @@ class Inbox:
         if self._queue is not None:
             slot = self._slots[0]
             self._queue.copy(self._address, slot.address, self._size)
-            self._queue.record(slot.event)
+            slot.used(self._queue)
             self._slots.rotate(-1)
 
 
@@ -162,9 +180,9 @@ class Outbox:
         if self._free and self._free[0].over:
             slot = self._free.popleft()
         else:
-            slot = _Slot(tensor.nbytes, queue)
+            slot = _Slot(tensor.nbytes)
         queue.copy(slot.address, tensor.data_ptr(), tensor.nbytes)
-        queue.record(slot.event)
+        slot.used(queue)
         return Letter(slot, self._free, None)
 
 

@@ -32,7 +32,7 @@ class _Inputs:
 
 
 class ModuleEncoder:
-    """``model.encode`` of the first tokens of each row, [B, T] and [B] -> [L, B, T, D].
+    """``model.encode`` of the first tokens of each row, [B, T] and [B], into [L, B, T, D].
 
     Args:
         compiled: see ``Updater``.
@@ -41,9 +41,8 @@ class ModuleEncoder:
     def __init__(self, model: ReactiveTransformer, *, compiled: bool = False) -> None:
         self._encode = _maker(compiled)(model.encode)
 
-    def __call__(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        out_LBTD: Tensor = self._encode(ids_BT, _mask_of(lengths_B, ids_BT.shape[1]))
-        return out_LBTD
+    def __call__(self, ids_BT: Tensor, lengths_B: Tensor, out_LBTD: Tensor) -> None:
+        out_LBTD.copy_(self._encode(ids_BT, _mask_of(lengths_B, ids_BT.shape[1])))
 
 
 class ModuleFold:

@@ -146,9 +146,13 @@ class Updater:
             if key not in self._inputs:
                 inputs = torch.ones(count * (length + 1), dtype=torch.int32, device=self.device)
                 ids_BT, lengths_B = inputs[:-count].view(count, length), inputs[-count:]
-                work = partial(self._encoder, ids_BT, lengths_B)
-                self._inputs[key] = Inbox(inputs, queue), work
-            inbox, work = self._inputs[key]
+                # Not memory of the graph, in which others work: it is read while they run.
+                layers, width = len(self.model.encoder), self.model.config.embed_dim
+                weight = self.model.embedding.weight
+                out_LBTD = weight.new_empty(layers, count, length, width)
+                work = partial(self._encoder, ids_BT, lengths_B, out_LBTD)
+                self._inputs[key] = Inbox(inputs, queue), out_LBTD, work
+            inbox, out_LBTD, work = self._inputs[key]
             if not self.graphs.has(key):
                 self.graphs.run(key, work)
             place = inbox.open()
@@ -157,9 +161,10 @@ class Updater:
             if key in self._last and (last := self._last[key]()) is not None:
                 # Somebody may still read it; most have been folded into memories by now.
                 last.tensor = last.tensor.clone()
-            batch = Together(self.graphs.run(key, work))
+            self.graphs.run(key, work)
+            batch = Together(out_LBTD)
+            self._last[key] = weakref.ref(batch)
             if queue is not None:
-                self._last[key] = weakref.ref(batch)
                 self._encoded = self._encoded or queue.event()
                 queue.record(self._encoded)
                 goes_first(queue, self._encoded)
@@ -224,9 +229,9 @@ class Updater:
         """Have projections written to those slots."""
         if self.pool is None:
             return
-        if self._decoding is not None and self._decoding.queue is not None:
+        if self._decoding is not None:
             # Steps that still read what stood in those slots were launched before.
-            self.graphs.queue.follow(self._decoding.queue)  # type: ignore[union-attr]
+            self.graphs.follow(self._decoding)
         values = [self.pool.nobody if slot is None else slot for slot in slots]
         missing = len(slots_B.tensor) - len(values)
         put(slots_B.open(), 0, "q", values + [self.pool.nobody] * missing)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from rxstream import history
+from rxstream.errors import MemoryUpdateError
 from rxstream.stores.memory import MemoryStore
-from rxstream.testing import Lab
+from rxstream.testing import FakeModel, Lab
 
 
 def talk(store: MemoryStore | None, turns: int, label_at: int = 0) -> MemoryStore:
@@ -27,6 +29,26 @@ def test_a_runtime_without_a_store_keeps_the_newest_versions_and_those_with_a_la
     assert store.history("m") == [*range(20, 12, -1), 3]
     assert [store.load("m", version).version for version in (20, 13, 3)] == [20, 13, 3]
     assert len(list(store.log("m"))) == 20, "what was said is all there"
+
+
+def test_what_came_from_elsewhere_stays_or_the_log_would_tell_another_story():
+    lab, model = Lab(), FakeModel()
+    runtime = lab.runtime(model)
+    memory = runtime.memory("m")
+    chat = memory.conversation()
+    for turn in range(17):
+        if turn == 5:
+            memory.restore(runtime.store.load("m", 2))
+            lab.run()
+        chat.ask(f"query {turn}")
+        lab.run()
+    store = runtime.store
+    kinds = [store.info("m", version).kind for version in store.history("m")]
+    assert kinds == ["update"] * 8 + ["restore"]
+    assert {each.outcome for each in history.check(store, model, "m")} == {"given", "same"}
+    with pytest.raises(MemoryUpdateError, match=r"does not come from its log \(restore\)"):
+        history.rebuild(store, model, "m")
+    runtime.close()
 
 
 def test_a_store_that_was_given_keeps_all():

@@ -246,6 +246,22 @@ def test_what_is_handed_over_comes_in_order_and_is_read_at_any_time():
         assert letters[number].read() == [number] * 64
 
 
+def test_memory_of_the_host_is_not_given_to_others_while_it_is_written_to():
+    queue, tensor = (
+        Queue(torch.cuda.Stream()),
+        torch.ones(1 << 16, dtype=torch.int32, device="cuda"),
+    )
+    outbox = Outbox(tensor, queue)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(queue.stream):
+        torch.cuda._sleep(10**8)
+    letter = outbox.fetch()
+    del letter, outbox  # nobody reads it any more
+    others = [torch.zeros(1 << 18, dtype=torch.uint8, pin_memory=True) for _ in range(4)]
+    torch.cuda.synchronize()
+    assert not any(other.any() for other in others)
+
+
 def test_a_queue_waits_for_another_one():
     one, two = (Queue(torch.cuda.Stream()) for _ in range(2))
     tensor = torch.zeros(1, dtype=torch.int32, device="cuda")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
@@ -91,6 +93,80 @@ def test_what_was_encoded_stays_when_others_are_encoded():
     assert all(
         torch.equal(version.tensor, value) for version, value in zip(again, expected, strict=True)
     )
+
+
+@pytest.mark.parametrize("way", ["kernels", "modules"])
+def test_what_was_encoded_stays_whatever_is_done_in_other_sizes(way):
+    """Graphs share memory to work in."""
+    model = model_of()
+    updater = Updater(model, MemoryPool(model, 20), max_batch=4, **WAYS[way])
+    updater.warm_up()
+    memories = memories_of(model, 4)
+    sizes = [(count, length) for count in (4, 1, 2, 3) for length in (30, 100, 60)]
+    kept = []
+    for count, length in sizes:
+        some = [list(range(20 + n, 20 + n + length)) for n in range(count)]
+        encoded = updater.encode(some)
+        torch.cuda.synchronize()
+        kept.append((encoded, [part.tensor.clone() for part in encoded]))
+    for count, length in reversed(sizes):
+        again = updater.encode([list(range(40, 40 + length))] * count)
+        updater.attend(memories[:count], again)
+    torch.cuda.synchronize()
+    for encoded, values in kept:
+        for part, value in zip(encoded, values, strict=True):
+            assert torch.equal(part.tensor, value)
+
+
+@pytest.mark.parametrize("way", ["kernels", "modules"])
+def test_more_updates_than_a_batch_takes_become_what_each_becomes_alone(way):
+    model = model_of()
+    updater = Updater(model, MemoryPool(model, 20), max_batch=4, **WAYS[way])
+    updater.warm_up()
+    memories = memories_of(model, 5)
+    some = [*(list(range(20 + n, 110 + n)) for n in range(4)), list(range(20, 25))]
+    found = updater.attend(memories, updater.encode(some))
+    for memory, ids, new in zip(memories, some, found, strict=True):
+        (alone,) = updater.attend([memory], updater.encode([ids]))
+        torch.cuda.synchronize()
+        assert ((new.tensor - alone.tensor).norm() / alone.tensor.norm()).item() < 1e-2
+
+
+def test_a_size_may_come_first_when_the_memories_before_are_gone():
+    """It is recorded with what their batch left: addresses."""
+    model = model_of()
+    updater = Updater(model, MemoryPool(model, 20))
+    new = updater.attend(memories_of(model, 1), updater.encode([list(range(20, 40))]))
+    torch.cuda.synchronize()
+    del new
+    torch.cuda.empty_cache()
+    updater.attend(memories_of(model, 1), updater.encode([list(range(20, 80))]))
+    torch.cuda.synchronize()
+
+
+def test_updates_go_on_while_steps_are_recorded():
+    model = model_of()
+    batch = DeviceBatch(model, 8, 64)
+    updater = Updater(model, batch.pool, batch.graphs)
+    updater.warm_up(at_once=[1], lengths=[60])
+    memories, over, updated = memories_of(model, 1), threading.Event(), []
+
+    def update() -> None:
+        try:
+            while not over.is_set():
+                updated.append(updater.attend(memories, updater.encode(INTERACTIONS[:1])))
+        except BaseException as error:
+            updated.append(error)
+
+    thread = threading.Thread(target=update)
+    thread.start()
+    try:
+        batch.warm_up(rows=[1, 2, 4, 8], queries=[20, 40])
+    finally:
+        over.set()
+        thread.join()
+    torch.cuda.synchronize()
+    assert not isinstance(updated[-1], BaseException), updated[-1]
 
 
 def test_the_first_update_of_a_size_may_come_while_the_device_is_busy():
