@@ -186,7 +186,7 @@ class DeviceBatch:
                 if self.graphs.queue is not None:
                     if (written := self.pool.written(slot)) is not None:
                         self.graphs.queue.wait(written)
-                    memory.tensor.record_stream(self.graphs.stream)
+                    memory.lend(self.graphs.queue.stream)
                 self.launches.project(memory.tensor, slot)
         except BaseException:
             self.pool.discard(slot)

@@ -107,7 +107,7 @@ class FusedFold:
                     if memory.queue is not self._queue:
                         if memory.ready is not None:
                             ahead.wait(memory.ready)
-                        memory.tensor.record_stream(ahead.stream)
+                        memory.lend(ahead.stream)
             lying = [aligned(memory.tensor) for memory in memories]
             self._copies = [
                 copy
@@ -126,9 +126,11 @@ class FusedFold:
         rows: list[list[int]] = [[], [], [], []]
         for part, memory_LSD in zip(encoded, new, strict=True):
             batch = part.batch.tensor
+            row, layer = (batch.stride(i) * batch.element_size() // UNIT for i in (1, 0))
             rows[0].append(place(memory_LSD, self._kernels.nowhere))
-            rows[1].append(place(batch[:, part.row], self._kernels.nothing))
-            rows[2].append(batch.stride(0) * batch.element_size() // UNIT)
+            # Not of a view, which PyTorch would make.
+            rows[1].append(place(batch, self._kernels.nothing) + part.row * row)
+            rows[2].append(layer)
             rows[3].append(part.length)
         table = [number for i, row in enumerate(rows) for number in row + [int(i == 3)] * missing]
         put(places.table.open(), 0, "q", table)

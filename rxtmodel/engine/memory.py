@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from ..model import MemoryState, ReactiveTransformer
     from .handover import Queue
 
@@ -21,18 +24,33 @@ class MemoryVersion:
     Args:
         ready: on a GPU, when the tensor is computed, for queues other than the one that does.
         queue: that one. What it is given next finds the tensor, and may have its memory after it.
+        spare: where the tensor goes when nobody has the version any more, for what that queue
+            writes next: it comes after all that reads it. To take it from there is no call of
+            PyTorch, of which there would be one for each memory that is updated.
     """
 
-    __slots__ = ("__weakref__", "_state", "queue", "ready", "tensor")
+    __slots__ = ("__weakref__", "_spare", "_state", "queue", "ready", "tensor")
 
     def __init__(
         self,
         tensor: Tensor,
         ready: torch.cuda.Event | None = None,
         queue: Queue | None = None,
+        spare: deque[Tensor] | None = None,
     ) -> None:
         self.tensor, self.ready, self.queue = tensor, ready, queue
+        self._spare = spare
         self._state: MemoryState | None = None
+
+    def __del__(self) -> None:
+        # Two: the version's own, and the one that is counted with. Somebody else may have it still.
+        if self._spare is not None and sys.getrefcount(self.tensor) <= 2:
+            self._spare.append(self.tensor)
+
+    def lend(self, stream: torch.cuda.Stream) -> None:
+        """A stream reads the tensor that its own queue may know nothing of: keep it for that."""
+        self._spare = None
+        self.tensor.record_stream(stream)
 
     def settled(self) -> Tensor:
         """The tensor, once it is computed."""

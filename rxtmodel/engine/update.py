@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,7 @@ class Updater:
         self._last: dict[tuple[str, int, int], weakref.ref[Together]] = {}
         """What the graphs of encoders left last."""
         self._encoded: torch.cuda.Event | None = None
+        self._spare: deque[Tensor] = deque(maxlen=max_batch)
         self._encoder: FusedEncoder | ModuleEncoder = ModuleEncoder(model, compiled=compiled)
         self.fold: FusedFold | ModuleFold
         with torch.inference_mode():
@@ -188,10 +190,11 @@ class Updater:
                     slots_B.tensor.fill_(self.pool.nobody)
                 self.graphs.run(key, work)
             self.fold.begin(inputs, memories)
-            values = [_like(memory.tensor) for memory in memories]
+            values = [self._room_like(memory.tensor) for memory in memories]
             self.fold.give(inputs, encoded, values)
             ready = None if queue is None else queue.event()
-            new = [MemoryVersion(value, ready, queue) for value in values]
+            spare = None if queue is None else self._spare
+            new = [MemoryVersion(value, ready, queue, spare) for value in values]
             slots = self._take_slots(new)
             try:
                 self._point(slots_B, slots)
@@ -209,6 +212,13 @@ class Updater:
                     self.pool.release(slot, ready)
         return new
 
+    def _room_like(self, memory_LSD: Tensor) -> Tensor:
+        """For a new memory: what a version had that is gone, if there is any."""
+        try:
+            return self._spare.popleft()
+        except IndexError:
+            return torch.empty_like(memory_LSD, memory_format=torch.contiguous_format)
+
     def _await(self, memories: Sequence[MemoryVersion]) -> None:
         """Wait on the queue for what others compute, and have them keep it for us."""
         if self.graphs.queue is None:
@@ -217,7 +227,7 @@ class Updater:
             if memory.queue is not self.graphs.queue:
                 if memory.ready is not None:
                     self.graphs.queue.wait(memory.ready)
-                memory.tensor.record_stream(self.graphs.queue.stream)
+                memory.lend(self.graphs.queue.stream)
 
     def _take_slots(self, new: Sequence[MemoryVersion]) -> list[int | None]:
         """Slots for new versions, as far as there are any."""
@@ -239,7 +249,3 @@ class Updater:
 
     def _bucket_of(self, length: int) -> int:
         return round_up(max(1, length), self.model.config.max_seq_len, _LEAST_TOKENS)
-
-
-def _like(memory: Tensor) -> Tensor:
-    return torch.empty_like(memory, memory_format=torch.contiguous_format)

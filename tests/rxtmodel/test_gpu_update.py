@@ -7,7 +7,9 @@ import threading
 import pytest
 import torch
 
+from rxtmodel import Sampler, SamplerConfig
 from rxtmodel.engine.device import DeviceBatch
+from rxtmodel.engine.memory import MemoryVersion
 from rxtmodel.engine.pool import MemoryPool
 from rxtmodel.engine.support import why_not_encode, why_not_fold
 from rxtmodel.engine.update import Updater
@@ -142,6 +144,38 @@ def test_a_size_may_come_first_when_the_memories_before_are_gone():
     torch.cuda.empty_cache()
     updater.attend(memories_of(model, 1), updater.encode([list(range(20, 80))]))
     torch.cuda.synchronize()
+
+
+def test_what_a_version_had_that_is_gone_is_used_again_and_never_before():
+    model = model_of()
+    batch = DeviceBatch(model, 2, 64, MemoryPool(model, 2))
+    updater = Updater(model, batch.pool, batch.graphs)
+    memories = memories_of(model, 3)
+    expected = [
+        updater.attend([memory], updater.encode(INTERACTIONS[:1]))[0].tensor for memory in memories
+    ]
+    torch.cuda.synchronize()
+
+    def updated(which: int) -> MemoryVersion:
+        (new,) = updater.attend([memories[which]], updater.encode(INTERACTIONS[:1]))
+        torch.cuda.synchronize()
+        assert torch.equal(new.tensor, expected[which])
+        return new
+
+    gone = updated(0)
+    address = gone.tensor.data_ptr()
+    del gone
+    again = updated(1)
+    assert again.tensor.data_ptr() == address
+    kept = again.tensor
+    del again
+    other = updated(2)
+    assert other.tensor.data_ptr() != address, "somebody has it"
+    assert torch.equal(kept, expected[1])
+    batch.pool.discard(batch.pool.find(other))
+    batch.add(list(range(20, 40)), other, Sampler(SamplerConfig(), 1))  # projects it
+    del other
+    assert not updater._spare, "a step may still read it"
 
 
 def test_updates_go_on_while_steps_are_recorded():

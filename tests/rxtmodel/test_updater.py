@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 import torch
 
@@ -107,3 +109,14 @@ def test_sizes_that_were_prepared_leave_no_memory_behind():
 def test_an_interaction_that_is_too_long_is_refused(lengths):
     with pytest.raises(IndexError, match=r"41 tokens, the model takes 40; cut it off"):
         Updater(tiny_model("self")).encode([[12] * length for length in lengths])
+
+
+def test_the_tensor_of_a_version_that_is_gone_goes_where_it_was_told_unless_somebody_has_it():
+    spare = deque()
+    version = MemoryVersion(torch.zeros(1), None, None, spare)
+    del version
+    assert len(spare) == 1
+    version = MemoryVersion(torch.ones(1), None, None, spare)
+    kept = version.tensor
+    del version
+    assert len(spare) == 1 and kept.item() == 1
