@@ -31,7 +31,7 @@ from .loop import endless
 from .report import Check, Report, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rxstream import Conversation, Event, Interaction
 
@@ -49,6 +49,8 @@ class Place(NamedTuple):
     seconds: float
     temperature: float
     shape: Shape
+    words: Sequence[int]
+    """Ids that are whole texts."""
 
 
 def run(settings: Settings) -> Report:
@@ -67,7 +69,7 @@ def run(settings: Settings) -> Report:
     for count in counts:
         port = _mini(count) if on_gpu else _chosen(settings, count)
         shape = shape_of(port.model.config.max_seq_len)
-        place = Place(port, count, seconds, 0.8 if on_gpu else 0.0, shape)
+        place = Place(port, count, seconds, 0.8 if on_gpu else 0.0, shape, _words(port.tokenizer))
         gc.collect()
         gc.freeze()  # as a program that serves does
         try:
@@ -105,6 +107,11 @@ def _mini(count: int) -> RxtAdapter:
 def _chosen(settings: Settings, count: int) -> RxtAdapter:
     given = endless(settings.adapter)
     return RxtAdapter(given.model, given.tokenizer, max_batch=count, fingerprint="endless")
+
+
+def _words(tokenizer: Tokenizer) -> list[int]:
+    texts = {token: tokenizer.decode([token]) for token in range(tokenizer.vocab_size)}
+    return [token for token, text in texts.items() if text.strip("\ufffd")]
 
 
 def _alone(place: Place, table: Table) -> float:
@@ -181,8 +188,8 @@ class User:
 
     def _ask(self) -> tuple[Turn, Interaction]:
         shape, draw = self.place.shape, self._random
-        vocabulary = range(300, self.place.port.tokenizer.vocab_size)
-        text = self.place.port.tokenizer.decode(draw.choices(vocabulary, k=shape.asked * 9 // 10))
+        words = draw.choices(self.place.words, k=shape.asked * 9 // 10)
+        text = self.place.port.tokenizer.decode(words)
         sampling = Sampling(
             temperature=self.place.temperature, max_tokens=draw.randint(shape.least, shape.most),
             seed=draw.getrandbits(32),

@@ -75,8 +75,8 @@ class _Memory:
             self.apart.discard(version)
         for version, (info, packed) in changes.added.items():
             self.infos[version] = info
-            body = self.begun[1:] if self.begun is not None and self.begun[0] == version else ()
-            self.files[version] = (packed, *body)
+            body = self.begun[1] if self.begun is not None and self.begun[0] == version else b""
+            self.files[version] = (packed, body) if body else (packed,)
         self.begun = None
         if changes.dropped:
             self.log = {seq: row for seq, row in self.log.items() if seq > changes.dropped}
