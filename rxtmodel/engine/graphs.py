@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from contextlib import AbstractContextManager
 
-    from .handover import Place
-
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Not cuDNN: it prepares for tens of milliseconds at every length that it has not seen."""
 
@@ -37,7 +35,7 @@ def buckets(limit: int, least: int = 1) -> list[int]:
     return sorted({round_up(count, limit, least) for count in range(1, limit + 1)}, reverse=True)
 
 
-def put(place: Place, at: int, code: str, numbers: Sequence[float]) -> int:
+def put(place: memoryview, at: int, code: str, numbers: Sequence[float]) -> int:
     """Write numbers of a ``struct`` type from byte ``at`` on; where the next ones begin.
 
     PyTorch reads lists seven times as slowly.
@@ -48,7 +46,7 @@ def put(place: Place, at: int, code: str, numbers: Sequence[float]) -> int:
 
 
 def put_rows(
-    place: Place, rows: Sequence[Sequence[int]], shape: tuple[int, int], code: str = "i"
+    place: memoryview, rows: Sequence[Sequence[int]], shape: tuple[int, int], code: str = "i"
 ) -> int:
     """Write rows of numbers, with ``PAD`` to ``shape``; where what comes next begins."""
     count, width = shape

@@ -26,6 +26,11 @@ def test_numbers_of_several_types_lie_one_behind_the_other():
     assert struct.unpack("4q2f", bytes(tensor.tolist())) == (7, 8, 9, 0, 0.5, -1.0)
 
 
+def test_a_place_is_written_to_as_a_whole():
+    """Arrays of ctypes take slices byte by byte, milliseconds for a batch of interactions."""
+    assert isinstance(Inbox(torch.zeros(8, dtype=torch.uint8), None).open(), memoryview)
+
+
 def test_rows_that_were_longer_before_leave_nothing_behind():
     tensor = torch.zeros(2, 3, dtype=torch.int32)
     inbox = Inbox(tensor, None)
