@@ -203,8 +203,11 @@ class User:
         if time.perf_counter() >= self.ends:
             self.over.set()
             return
-        turn, asked = self._ask()
-        asked.subscribe(turn.note, self._fail, self.subscribe)
+        try:
+            turn, asked = self._ask()
+            asked.subscribe(turn.note, self._fail, self.subscribe)
+        except Exception as error:  # on a lane, which would go on without us
+            self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         self.failed = error

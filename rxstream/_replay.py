@@ -70,13 +70,13 @@ def check_fingerprint(engine: Engine, snapshot: Snapshot) -> None:
 
 
 def to_fold(records: Sequence[LogRecord], applied: Collection[str]) -> list[LogRecord]:
-    """Those that go into memory. A key that is in there already, or comes twice, counts once."""
-    chosen, seen = [], set(applied)
+    """Those that go into memory. A key that is in there already, or comes twice, counts once, as
+    long as a memory remembers it; ``applied`` are those it knows before, oldest first."""
+    chosen, keys = [], dict.fromkeys(applied, 0)
     for record in records:
-        if record.remembered and record.key not in seen:
+        if record.remembered and (record.key is None or record.key not in keys):
             chosen.append(record)
-            if record.key is not None:
-                seen.add(record.key)
+            note_key(keys, record.key, 0)
     return chosen
 
 

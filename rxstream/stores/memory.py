@@ -13,7 +13,7 @@ from .buffered import Buffered
 from .rows import Meta, Parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from .._snapshot_file import Packing
     from .records import StoredRecord
@@ -34,7 +34,7 @@ class _Memory:
     begun: tuple[int, memoryview] | None = None
     """A version, and the body of its file."""
     apart: set[int] = field(default_factory=set)
-    """Versions that do not follow from the log, as far as anybody asked."""
+    """Versions that are not forgotten."""
 
     @property
     def now(self) -> float:
@@ -82,17 +82,19 @@ class _Memory:
             self.log = {seq: row for seq, row in self.log.items() if seq > changes.dropped}
         self.log |= changes.logged
 
-    def forget(self, key: str, keep: int) -> None:
-        """All versions but the newest ones, those with a label, and those that do not follow from
-        the log: without them it would tell another story."""
-        labelled = self.state.tags.values()
-        for version in sorted(self.infos)[:-keep]:
-            if version in labelled or version in self.apart:
-                continue
-            if records.decode_info(key, version, self.infos[version]).kind != "update":
+    def forget(self, key: str, added: Iterable[int], keep: int) -> None:
+        """All versions but the newest ones, those with a label, and those without which the log
+        would tell another story: they do not follow from it, or were rolled back to."""
+        for version in added:
+            info = records.decode_info(key, version, self.infos[version])
+            if info.kind != "update":
                 self.apart.add(version)
-                continue
-            del self.infos[version], self.files[version]
+            if info.kind == "rollback":
+                digests = {records.decode_info(key, v, i).digest: v for v, i in self.infos.items()}
+                self.apart.update({digests.get(info.parent_digest, version)})
+        for version in sorted(self.infos.keys() - self.apart)[:-keep]:
+            if version not in self.state.tags.values():
+                del self.infos[version], self.files[version]
 
 
 class MemoryStore(BaseStore):
@@ -103,7 +105,7 @@ class MemoryStore(BaseStore):
 
     Args:
         keep: how many versions of a memory, besides those with a label and those that came from
-            elsewhere (restored, imported, rolled back); None: all.
+            elsewhere (restored, imported, forked, rolled back) or were rolled back to; None: all.
     """
 
     _keeps_body = True
@@ -142,7 +144,7 @@ class MemoryStore(BaseStore):
             if changes:
                 memory.apply(changes)
                 if self._keep is not None and changes.added:
-                    memory.forget(key, self._keep)
+                    memory.forget(key, changes.added, self._keep)
                 self._memories[key] = memory
             return result
 

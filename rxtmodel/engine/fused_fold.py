@@ -78,7 +78,8 @@ class FusedFold:
             """Of memories that did not lie well: an update reads them, and nobody else has them."""
 
     def inputs(self, count: int, length: int) -> Places:
-        """Of a batch that is nobody's: the first memory reads nothing and becomes nothing."""
+        """Of a batch that is nobody's: the first memory reads nothing and becomes nothing. To be
+        called with the queue's stream as the current one, which then waits for what is prepared."""
         if count not in self._prepared:
             memory_at = torch.zeros(count, dtype=torch.int64, device=self._kernels.first.device)
             self._memory_at[count] = Inbox(memory_at, self._ahead.queue)

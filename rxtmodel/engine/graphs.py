@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import struct
 import threading
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from ..template import PAD
 from .handover import Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -55,6 +56,18 @@ def put_rows(
     for index, row in enumerate(rows):
         put(place, index * size, code, row)
     return count * size
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """What a collection ends may call the device, which spoils a recording on its thread."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @functools.lru_cache(maxsize=2048)
@@ -120,7 +133,7 @@ class Graphs:
         # Inputs may have been made just now, on the stream of whoever asks: read before it has
         # come that far, they are anything, and places of memories no places at all.
         self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
-        with _recording, torch.cuda.stream(self.stream), sdpa_kernel(_FUSED):
+        with _recording, torch.cuda.stream(self.stream), sdpa_kernel(_FUSED), _no_garbage():
             for _ in range(2):  # kernels are compiled, libraries take their workspaces
                 work()
             self.stream.synchronize()

@@ -80,11 +80,15 @@ class Queue:
             other.record(self._mark)
             self.wait(self._mark)
 
-    def _call(self, function: Any, *arguments: Any) -> None:
-        if not _here.known:  # a thread that has not called the runtime has no context
+    def enter(self) -> None:
+        """A thread that has not called the runtime yet has no context for the driver's calls."""
+        if not _here.known:
             with torch.cuda.device(self.stream.device):
                 self.stream.query()
             _here.known = True
+
+    def _call(self, function: Any, *arguments: Any) -> None:
+        self.enter()
         if status := function(*arguments):
             raise RuntimeError(f"{function.__name__} failed with status {status} of the driver")
 
@@ -92,16 +96,18 @@ class Queue:
 class _Slot:
     """Pinned memory of the host, and when what was last copied from or to it is over."""
 
-    __slots__ = ("_event", "_memory", "address", "place")
+    __slots__ = ("_event", "_memory", "_queue", "address", "place")
 
     def __init__(self, size: int) -> None:
         self._memory = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         self.address = self._memory.data_ptr()
         self.place = _bytes_at(self.address, size)
+        self._queue: Queue | None = None
         self._event: torch.cuda.Event | None = None
 
     def used(self, queue: Queue) -> None:
         """The queue was given a copy from or to it."""
+        self._queue = queue
         if self._event is None:
             self._event = queue.event()
         else:
@@ -110,8 +116,9 @@ class _Slot:
     @property
     def over(self) -> bool:
         """Whether nothing is copied any more."""
-        if self._event is None:
+        if self._event is None or self._queue is None:
             return True
+        self._queue.enter()
         status = _function("cuEventQuery", ctypes.c_void_p)(self._event.cuda_event)
         if status not in (0, _NOT_READY):
             raise RuntimeError(f"cuEventQuery failed with status {status} of the driver")
@@ -128,7 +135,8 @@ class _Slot:
     def __del__(self) -> None:
         # PyTorch, which gives this memory to the next who asks, does not know of the copy.
         with suppress(Exception):
-            self.wait()
+            if self._event is not None:
+                self._event.synchronize()
 
 
 class Inbox:

@@ -46,6 +46,7 @@ class MemoryVersion:
         # Two: the version's own, and the one that is counted with. Somebody else may have it still.
         if self._spare is not None and sys.getrefcount(self.tensor) <= 2:
             self._spare.append(self.tensor)
+            del self.tensor  # should anybody have revived it, no other memory is taken for this one
 
     def lend(self, stream: torch.cuda.Stream) -> None:
         """A stream reads the tensor that its own queue may know nothing of: keep it for that."""
@@ -74,8 +75,11 @@ class MemoryVersion:
     def state(self, model: ReactiveTransformer) -> MemoryState:
         """Projected for the decoder layers, once for each version."""
         if self._state is None:
+            tensor = self.settled()
+            if tensor.is_cuda:
+                self.lend(torch.cuda.current_stream(tensor.device))
             with torch.inference_mode():
-                self._state = model.project_memory(self.tensor[:, None])
+                self._state = model.project_memory(tensor[:, None])
         return self._state
 
 

@@ -53,7 +53,7 @@ class Encoded:
 
     @property
     def tensor(self) -> Tensor:
-        """[L, T, D], without padding."""
+        """[L, T, D], without padding; as long as you have this object, too."""
         return self.batch.tensor[:, self.row, : self.length]
 
 
@@ -180,7 +180,8 @@ class Updater:
         key, queue = ("attend", count, length), self.graphs.queue
         with self.graphs.on_stream():
             self._await(memories)
-            if key not in self._inputs:
+            # Anew where recording has failed before: places of memories may be another batch's.
+            if key not in self._inputs or not self.graphs.has(key):
                 slots_B = torch.zeros(count, dtype=torch.int64, device=self.device)
                 self._inputs[key] = self.fold.inputs(count, length), Inbox(slots_B, queue)
             inputs, slots_B = self._inputs[key]

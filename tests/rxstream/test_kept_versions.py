@@ -51,6 +51,30 @@ def test_what_came_from_elsewhere_stays_or_the_log_would_tell_another_story():
     runtime.close()
 
 
+def test_what_was_rolled_back_to_stays_and_history_follows_it():
+    store = talk(MemoryStore(keep=8), turns=5)
+    store.rollback("m", 2)
+    talk(store, turns=12)
+    assert store.history("m") == [*range(18, 10, -1), 6, 2]
+    model = FakeModel()
+    value, _ = history.rebuild(store, model, "m")
+    assert model.dump(value) == store.load("m").state
+
+
+def test_a_key_that_a_memory_has_forgotten_is_folded_in_again_by_a_replay():
+    lab, model = Lab(), FakeModel()
+    runtime = lab.runtime(model)
+    chat = runtime.memory("m").conversation()
+    for turn in range(1, 301):
+        chat.ask(f"query {turn}", key="a" if turn in (1, 281) else f"key {turn}")
+        lab.run()
+    store = runtime.store
+    assert {each.outcome for each in history.check(store, model, "m")} == {"same"}
+    value, told = history.rebuild(store, model, "m")
+    assert told == 300 and model.dump(value) == runtime.memory("m").snapshot().state
+    runtime.close()
+
+
 def test_a_store_that_was_given_keeps_all():
     assert talk(MemoryStore(), turns=20).history("m") == [*range(20, 0, -1)]
 
