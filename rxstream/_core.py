@@ -49,7 +49,7 @@ class Core:
             whole = self.end(machines, ends, drain)
             if self.owns_store:
                 engine.on_io(engine.store.close)
-            engine.look()
+            engine.loop.look()
             engine.lanes.run()
             late = engine.lanes.close(time_left(ends))
             if late:

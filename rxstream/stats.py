@@ -109,12 +109,12 @@ def collect(engine: Engine, machines: Iterable[Machine]) -> RuntimeStats:
         for tenant in engine.tenants.all()
     }
     return RuntimeStats(
-        iterations=engine.iterations,
-        steps=_batches(engine.steps),
-        prefills=_batches(engine.prefills),
+        iterations=engine.loop.iterations,
+        steps=_batches(engine.loop.steps),
+        prefills=_batches(engine.loop.prefills),
         updates=_batches(engine.updates),
         queued=engine.tenants.queued,
-        decoding=engine.decoding,
+        decoding=engine.loop.decoding,
         lag=sum(memory.lag for memory in memories.values()),
         lag_seconds=max((memory.lag_seconds for memory in memories.values()), default=0.0),
         rejected=engine.tenants.rejected(),

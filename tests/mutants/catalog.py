@@ -84,7 +84,7 @@ SPECIFIED = (
     ),
     _mutant(
         "a decoding that was opened while its interaction was cancelled is never released",
-        "_engine.py",
+        "_decode_loop.py",
         "                self._running.append(turn)\n",
         "                if turn.phase is Phase.STARTED:\n"
         "                    self._running.append(turn)\n",

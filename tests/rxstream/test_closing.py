@@ -77,7 +77,7 @@ def test_close_releases_decodings_while_another_thread_is_about_to_kick(model):
     runtime = Runtime(model)
     it = runtime.memory("m").conversation().ask("hello")
     pause.wait_until_reached()
-    runtime._core.engine._kicked = True  # as of a thread that is interrupted inside kick()
+    runtime._core.engine.loop._kicked = True  # as of a thread that is interrupted inside kick()
     closing = threading.Thread(target=runtime.close)
     closing.start()
     with pytest.raises(InteractionCancelled):
