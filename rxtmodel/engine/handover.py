@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 import threading
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from ..errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +30,15 @@ _MOST = 8
 
 @functools.cache
 def _function(name: str, *arguments: Any, gives: bool = False) -> Any:
-    function = (ctypes.CDLL if gives else ctypes.PyDLL)("libcuda.so.1")[name]
+    """Of the driver; it keeps the interpreter unless it ``gives`` it to others."""
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        function = (ctypes.CDLL if gives else ctypes.PyDLL)(library)[name]
+    except (OSError, AttributeError) as error:
+        raise BackendUnavailable(
+            f"the engine for GPUs needs the driver of CUDA, {library} with {name} ({error}); load "
+            'the model with device="cpu"'
+        ) from error
     function.argtypes = arguments
     return function
 

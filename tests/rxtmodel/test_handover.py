@@ -8,6 +8,7 @@ import struct
 import pytest
 import torch
 
+from rxtmodel import BackendUnavailable
 from rxtmodel.engine import handover
 from rxtmodel.engine.graphs import put, put_rows
 from rxtmodel.engine.handover import Inbox, Outbox
@@ -47,6 +48,16 @@ def test_a_letter_says_what_stood_there_when_it_was_fetched():
     letter = Outbox(tensor, None).fetch()
     tensor += 5
     assert letter.read() == letter.read() == [1, 2]
+
+
+def test_a_machine_without_the_driver_is_told_so():
+    def missing(name: str):
+        raise OSError(f"{name}: no such file")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(handover.ctypes, "PyDLL", missing)
+        with pytest.raises(BackendUnavailable, match='cuNothing.*no such file.*device="cpu"'):
+            handover._function("cuNothing")
 
 
 class Event:
