@@ -44,26 +44,22 @@ class Parts:
         stops: texts that end it when they come in the answer itself.
     """
 
-    __slots__ = (
-        *("_detokenizer", "_drafts", "_known", "_section", "_stopped", "_stops", "_tokenizer"),
-        "_tools",
-    )
+    __slots__ = ("_detokenizer", "_drafts", "_known", "_section", "_stops", "_tools")
 
     def __init__(self, drafts: Drafts, section: Section, tools: bool, stops: Sequence[str]) -> None:
-        self._drafts, self._tokenizer, self._tools = drafts, drafts.tokenizer, tools
-        self._stops, self._stopped = StopStrings(stops), bool(stops)
+        self._drafts, self._tools, self._stops = drafts, tools, StopStrings(stops)
         self._begin(section)
 
     def _begin(self, section: Section) -> None:
         self._section = section
-        self._detokenizer = IncrementalDetokenizer(self._tokenizer)
+        self._detokenizer = IncrementalDetokenizer(self._drafts.tokenizer)
         self._known = self._looked_up()
 
     def _looked_up(self) -> dict[int, TokenDraft]:
         """Drafts that can be the next one as they are: none inside a character, none where what
         is held back for a string that may end the answer comes first."""
-        plain = self._detokenizer.between and not (self._stopped and self._section == "answer")
-        return self._drafts.of[self._section] if plain else {}
+        stops = self._stops.stops and self._section == "answer"
+        return {} if stops or not self._detokenizer.between else self._drafts.of[self._section]
 
     def push(self, token: int, last: bool) -> TokenDraft:
         """The draft of the next token. A mark that begins a part belongs to the one it ends."""
@@ -77,7 +73,7 @@ class Parts:
         return draft
 
     def _push(self, token: int, last: bool) -> TokenDraft:
-        tokens, section = self._tokenizer.tokens, self._section
+        tokens, section = self._drafts.tokenizer.tokens, self._section
         ended: FinishReason | None = "length" if last else None
         mark = token in self._drafts.special
         if mark:

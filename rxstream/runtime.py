@@ -65,7 +65,7 @@ class Runtime(Generic[M]):
     ) -> None:
         """``store`` is an address such as ``sqlite:///path`` (closed with the runtime), or a store
         (left open); None keeps memories only while the runtime lives, of each the newest 8
-        versions and those with a label.
+        versions, those with a label, and those without which its log would tell another story.
 
         ``durability`` says when a version is stored; the interaction log is always written first,
         so that no setting loses what was acknowledged. ``sync``: before ``MemoryUpdated``.

@@ -90,8 +90,8 @@ class _Memory:
             if info.kind != "update":
                 self.apart.add(version)
             if info.kind == "rollback":
-                digests = {records.decode_info(key, v, i).digest: v for v, i in self.infos.items()}
-                self.apart.update({digests.get(info.parent_digest, version)})
+                every = (records.decode_info(key, *each) for each in self.infos.items())
+                self.apart |= {e.version for e in every if e.digest == info.parent_digest}
         for version in sorted(self.infos.keys() - self.apart)[:-keep]:
             if version not in self.state.tags.values():
                 del self.infos[version], self.files[version]

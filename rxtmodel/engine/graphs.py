@@ -52,7 +52,8 @@ def put_rows(
     """Write rows of numbers, with ``PAD`` to ``shape``; where what comes next begins."""
     count, width = shape
     size = struct.calcsize(code) * width
-    place[: count * size] = bytes(count * size)  # which is PAD
+    assert PAD == 0
+    place[: count * size] = bytes(count * size)
     for index, row in enumerate(rows):
         put(place, index * size, code, row)
     return count * size
@@ -75,19 +76,20 @@ def _format(code: str, count: int) -> struct.Struct:
     return struct.Struct(f"{count}{code}")
 
 
-assert not PAD
-
-
 class Graphs:
     """Graphs by key, on one stream. On a CPU the work is simply done."""
 
     def __init__(self, device: torch.device) -> None:
         self.queue = Queue(torch.cuda.Stream(device)) if device.type == "cuda" else None
-        self.stream = None if self.queue is None else self.queue.stream
         self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
         # They run one after the other: one may work where another did. So what one returns is gone
         # when another one runs.
-        self._pool = None if self.stream is None else torch.cuda.graph_pool_handle()
+        self._pool = None if self.queue is None else torch.cuda.graph_pool_handle()
+
+    @property
+    def stream(self) -> torch.cuda.Stream | None:
+        """The queue's."""
+        return None if self.queue is None else self.queue.stream
 
     def run(
         self, key: Hashable, work: Callable[[], Any], quiet: Callable[[], object] | None = None
@@ -95,9 +97,9 @@ class Graphs:
         """Replay the graph of ``key``; the first time, record ``work``.
 
         ``work`` reads and writes the same tensors at each call, and returns the same; what it
-        returns holds until another graph runs. Before it is
-        recorded it runs for real, after ``quiet`` has turned its inputs to nobody's rows; without
-        ``quiet`` they are nobody's already.
+        returns holds until another graph runs. Before it is recorded it runs for real, after
+        ``quiet`` has turned its inputs to nobody's rows; without ``quiet`` they are nobody's
+        already.
         """
         if self.queue is None:
             return work()
@@ -125,20 +127,20 @@ class Graphs:
 
     def has(self, key: Hashable) -> bool:
         """Whether ``run`` replays: else it only records, and has to be called again."""
-        return self.stream is None or key in self._graphs
+        return self.queue is None or key in self._graphs
 
     def _record(self, work: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
-        assert self.stream is not None
-        graph = torch.cuda.CUDAGraph()
+        stream, graph = self.stream, torch.cuda.CUDAGraph()
+        assert stream is not None
         # Inputs may have been made just now, on the stream of whoever asks: read before it has
         # come that far, they are anything, and places of memories no places at all.
-        self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
-        with _recording, torch.cuda.stream(self.stream), sdpa_kernel(_FUSED), _no_garbage():
+        stream.wait_stream(torch.cuda.current_stream(stream.device))
+        with _recording, torch.cuda.stream(stream), sdpa_kernel(_FUSED), _no_garbage():
             for _ in range(2):  # kernels are compiled, libraries take their workspaces
                 work()
-            self.stream.synchronize()
+            stream.synchronize()
             with torch.cuda.graph(
-                graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"
+                graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"
             ):
                 result = work()
         return graph, result

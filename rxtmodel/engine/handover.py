@@ -185,12 +185,12 @@ class Outbox:
     """A tensor of int32 numbers, of which the host gets what stands there at one time."""
 
     def __init__(self, tensor: Tensor, queue: Queue | None) -> None:
-        self._tensor, self._queue = tensor, queue
+        self.tensor, self._queue = tensor, queue
         self._free: deque[_Slot] = deque()
 
     def fetch(self) -> Letter:
         """What stands there when all that was launched so far is done."""
-        queue, tensor = self._queue, self._tensor
+        queue, tensor = self._queue, self.tensor
         if queue is None:
             return Letter(None, self._free, tensor.tolist())
         # The oldest one: those that nobody has read may still be written to.

@@ -173,7 +173,7 @@ class Launches:
         return alone(queue)
 
     def _step(self, steps: _Steps) -> None:
-        order_B, out_B = steps.inbox.tensor, steps.out_B
+        order_B, out_B = steps.inbox.tensor, steps.outbox.tensor
         if self.fused is not None:
             self.fused.step(order_B, out_B)
         else:
@@ -185,14 +185,12 @@ class _Steps:
     """Of one size: which rows, those of the last one, and what they drew."""
 
     inbox: Inbox
-    out_B: Tensor
     outbox: Outbox
     rows: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, order_B: Tensor, queue: Queue | None) -> _Steps:
-        out_B = torch.zeros_like(order_B)
-        return cls(Inbox(order_B, queue), out_B, Outbox(out_B, queue))
+        return cls(Inbox(order_B, queue), Outbox(torch.zeros_like(order_B), queue))
 
 
 def _parts(inputs: Tensor, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:

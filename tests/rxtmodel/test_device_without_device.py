@@ -59,7 +59,7 @@ def device(monkeypatch) -> None:
     empty = torch.empty
 
     def begin(graphs: Graphs, _: torch.device) -> None:
-        graphs.queue, graphs.stream, graphs._graphs = Queue(), None, {}
+        graphs.queue, graphs._graphs = Queue(), {}
 
     def run(graphs: Graphs, key, work, quiet=None):
         if key in graphs._graphs:
