@@ -31,7 +31,7 @@ class Drafts:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.special = frozenset(tokenizer.tokens.special())
+        self.special = tokenizer.tokens.all_special
         self.of: dict[Section, dict[int, TokenDraft]] = {section: {} for section in _CHANNELS}
 
 
@@ -112,7 +112,7 @@ def interaction_ids(tokenizer: Tokenizer, done: CompletedInteraction) -> list[in
 
 def _said(tokenizer: Tokenizer, text: str, generated: Sequence[int]) -> list[int]:
     """What was generated, as far as it was said: neither marks nor the string that stopped it."""
-    special = tokenizer.tokens.special()
+    special = tokenizer.tokens.all_special
     ids = [token for token in generated if token not in special]
     if not ids:
         return tokenizer.encode(text) if text else []

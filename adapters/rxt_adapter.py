@@ -170,8 +170,9 @@ class RxtAdapter:
             allowed=tuple(mark for mark in marks if mark is not None),
         )
         config.check_vocabulary(self.model.config.vocab_size)
-        special = tokens.special()
-        said = [token for token in ids if token not in special]
+        said: list[int] = []
+        if config.repetition_penalty != 1:
+            said = [token for token in ids if token not in tokens.all_special]
         return ids, memory, Sampler(config, sampling.seed, seen=said)
 
     def step(self, decodings: Sequence[Decoding]) -> list[TokenDraft]:

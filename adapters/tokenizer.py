@@ -197,7 +197,10 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ``ids``; special ids are left out, bytes that are not UTF-8 become U+FFFD."""
-        text = b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
+        ids, table = list(ids), self._spelling.bytes
+        if ids and not 0 <= min(ids) <= max(ids) < len(table):
+            raise TokenizerError(f"ids {min(ids)} to {max(ids)} are not all in [0, {len(table)})")
+        text = b"".join([table[token] for token in ids]).decode("utf-8", errors="replace")
         return text.removeprefix(" ") if self.leads else text
 
     def query_ids(self, query: str) -> list[int]:

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     settings = Settings(
         adapter=adapter,
+        model=str(args.model),
         rounds=args.rounds or (2 if args.quick else 30),
         cpu_clock=args.cpu_clock,
         quick=args.quick,

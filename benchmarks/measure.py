@@ -27,6 +27,8 @@ class Settings:
     """What the command line chose."""
 
     adapter: RxtAdapter
+    model: str
+    """The same as a name or a folder."""
     rounds: int = 30
     cpu_clock: bool = False
     quick: bool = False

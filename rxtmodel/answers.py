@@ -46,7 +46,7 @@ class AnswerReader:
         self.ended = False
         self._starts = frozenset({tokens.answer, tokens.think, tokens.tool_call} - {None})
         self._ends = frozenset(tokens.all_ends)
-        self._misplaced = frozenset(tokens.special()) - self._starts - self._ends
+        self._misplaced = tokens.all_special - self._starts - self._ends
         self._thinking: list[int] = []
         self._answer: list[int] = []
         self._calls: list[list[int]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import struct
@@ -66,7 +67,7 @@ def dump_memory(memory_LSD: Tensor) -> bytes:
     text = json.dumps({"stm": what}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     head = struct.pack("<Q", len(text)) + text
-    file = BytesIO(bytes(len(head) + size))
+    file = BytesIO(_blank(None, len(head) + size))
     with file.getbuffer() as view:
         view[: len(head)] = head
         if size:
@@ -74,6 +75,12 @@ def dump_memory(memory_LSD: Tensor) -> bytes:
             values.view(memory_LSD.shape).copy_(memory_LSD.detach())
             del values  # which holds the view
     return file.getvalue()
+
+
+_blank = ctypes.pythonapi.PyBytes_FromStringAndSize
+"""Bytes that are still to be written. Zeros, as ``bytes(n)`` gives them, are written twice, once by
+Python, which then lets nobody else work."""
+_blank.argtypes, _blank.restype = (ctypes.c_void_p, ctypes.c_ssize_t), ctypes.py_object
 
 
 def load_memory(data: bytes, config: RxtConfig) -> Tensor:

@@ -147,6 +147,11 @@ class TokenIds:
         return tuple(sorted({*named, *self.ends}))
 
     @cached_property
+    def all_special(self) -> frozenset[int]:
+        """The same, to ask whether an id is one of them."""
+        return frozenset(self._special)
+
+    @cached_property
     def all_ends(self) -> tuple[int, ...]:
         """Tokens of which each ends an answer."""
         return (self.eos, *self.ends)

@@ -15,18 +15,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import torch
-
-    from .handover import Queue
+    from .driver import Event, Queue
 
 _lock = threading.Lock()
-_last: dict[int, tuple[Queue, torch.cuda.Event]] = {}
+_last: dict[int, tuple[Queue, Event]] = {}
 """Of each device: where the last one was launched, and when it is over."""
-_first: dict[int, dict[Queue, torch.cuda.Event]] = {}
+_first: dict[int, dict[Queue, Event]] = {}
 """Of each device: what the next one waits for, by queue."""
 
 
-def goes_first(queue: Queue, event: torch.cuda.Event) -> None:
+def goes_first(queue: Queue, event: Event) -> None:
     """The next that is ``alone`` comes after ``event`` of ``queue``."""
     with _lock:
         _first.setdefault(queue.stream.device_index, {})[queue] = event

@@ -20,6 +20,7 @@ from .support import why_not_persistent
 if TYPE_CHECKING:
     from ..attention import Attention
     from ..model import ReactiveTransformer
+    from .handover import Drawn
     from .pool import MemoryPool
     from .rows import DeviceRows
 
@@ -82,28 +83,28 @@ class FusedStep:
         """As ``PlainStep.logits``."""
         return self._divided(order_B, None)
 
-    def step(self, order_B: Tensor, out_B: Tensor) -> None:
+    def step(self, order_B: Tensor, drawn: Drawn) -> None:
         """As ``logits``, and ``DeviceRows.draw`` of them."""
-        self._divided(order_B, out_B)
+        self._divided(order_B, drawn)
 
     def goes_whole(self, count: int) -> bool:
         """Whether a step of ``count`` rows is one kernel, which must be alone (``alone``)."""
         return self._whole is not None and count > _PART
 
-    def _divided(self, order_B: Tensor, out_B: Tensor | None) -> Tensor:
+    def _divided(self, order_B: Tensor, drawn: Drawn | None) -> Tensor:
         """Many rows go as one kernel, or in parts beside each other: while one reads memories,
         which takes all of the bandwidth, another multiplies, which takes little."""
         count = len(order_B)
         if self.goes_whole(count):
             assert self._whole is not None
             self._whole.run(order_B, self._logits[:count])
-            if out_B is not None:
-                self.draw(self._logits[:count], order_B, out_B)
+            if drawn is not None:
+                self.draw(self._logits[:count], order_B, drawn)
             return self._logits[:count]
         logits_BV, parts = self._logits[:count], max(1, min(len(self._others) + 1, count // _PART))
         self._together = count
         if parts == 1:
-            self._run(order_B, logits_BV, out_B)
+            self._run(order_B, logits_BV, drawn)
             return logits_BV
         size = -(-count // parts)
         here = torch.cuda.current_stream()
@@ -112,13 +113,13 @@ class FusedStep:
             some = slice(index * size, (index + 1) * size)
             stream.wait_stream(here)
             with torch.cuda.stream(stream):
-                other._run(order_B[some], logits_BV[some], None if out_B is None else out_B[some])
-        self._run(order_B[:size], logits_BV[:size], None if out_B is None else out_B[:size])
+                other._run(order_B[some], logits_BV[some], drawn and drawn.part(some))
+        self._run(order_B[:size], logits_BV[:size], drawn and drawn.part(slice(size)))
         for _, stream in self._others[: parts - 1]:
             here.wait_stream(stream)
         return logits_BV
 
-    def _run(self, order_B: Tensor, logits_BV: Tensor, out_B: Tensor | None) -> None:
+    def _run(self, order_B: Tensor, logits_BV: Tensor, drawn: Drawn | None) -> None:
         layers, rows = self.layers, self.rows
         tokens = Tokens(self._scratch, order_B, rows.pos, self._together)
         layers.embed(tokens, order_B, rows.token)
@@ -134,19 +135,21 @@ class FusedStep:
             layers.add(tokens, self._scratch.a, read.out_proj)
             layers.feed(tokens, index)
         layers.logits(tokens, self._head, logits_BV)
-        if out_B is not None:
-            self.draw(logits_BV, order_B, out_B)
+        if drawn is not None:
+            self.draw(logits_BV, order_B, drawn)
 
-    def draw(self, logits_BV: Tensor, order_B: Tensor, out_B: Tensor) -> None:
-        """As ``DeviceRows.draw``."""
-        rows = self.rows
-        block = power_of_two(rows.vocab_size)
+    def draw(self, logits_BV: Tensor, order_B: Tensor, drawn: Drawn) -> None:
+        """As ``DeviceRows.draw``; logits may be overwritten."""
+        rows, size = self.rows, power_of_two(self.rows.vocab_size)
+        tile = max(256, min(size, 2_048), size // 8)
         self._sample.sample[(len(order_B),)](
             logits_BV, order_B, rows.banned, rows.flags, rows.numbers, rows.top_k, rows.seed,
-            rows.drawn, rows.seen, rows.bias, rows.token, rows.pos, out_B, rows.seen.stride(0),
-            rows.nobody,
-            V=rows.vocab_size, PDL=self.pdl, BLOCK=block,
-            num_warps=min(32, max(4, block // 1024)), launch_pdl=self.pdl,
+            rows.drawn, rows.seen, rows.bias, rows.token, rows.pos, drawn.places_PB, drawn.turn_B,
+            drawn.places_PB.stride(0), rows.seen.stride(0), rows.nobody,
+            TURNS=len(drawn.places_PB), V=rows.vocab_size, PDL=self.pdl, TILE=tile,
+            TILES=max(2, size // tile), num_warps=max(2, min(16, tile // 128)),
+            maxnreg=64,  # so two rows have room on a multiprocessor
+            launch_pdl=self.pdl,
         )  # fmt: skip
 
     def _mix(

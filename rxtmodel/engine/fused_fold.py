@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..model import ReactiveTransformer
-    from .handover import Queue
+    from .driver import Event, Queue
     from .memory import MemoryVersion
     from .pool import MemoryPool
     from .update import Encoded
@@ -73,7 +73,7 @@ class FusedFold:
             self._ahead = Graphs(model.embedding.weight.device)
             self._memory_at: dict[int, Inbox] = {}
             self._prepared: dict[int, _Prepared] = {}
-            self._folded: torch.cuda.Event | None = None
+            self._folded: Event | None = None
             self._copies: list[Tensor] = []
             """Of memories that did not lie well: an update reads them, and nobody else has them."""
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..template import PAD
-from .handover import Queue
+from .driver import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence

@@ -1,153 +1,46 @@
-"""Handing work to a device without giving the interpreter away.
-
-Whoever calls PyTorch lets another thread have the interpreter meanwhile, and then waits for its own
-turn. A step is some ten such calls of a few microseconds; beside threads that update memories,
-store versions and serve subscribers they took milliseconds. The calls here keep the interpreter;
-only who waits for the device gives it away.
-"""
+"""Numbers that host and device hand over to each other, neither waiting for the other."""
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import sys
-import threading
+import weakref
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from ..errors import BackendUnavailable
+from .driver import call, function
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-_NOT_READY = 600
+    from .driver import Event, Queue
+
 _MOST = 8
 """Fillings of one tensor that may be on their way at once."""
-
-
-@functools.cache
-def _function(name: str, *arguments: Any, gives: bool = False) -> Any:
-    """Of the driver; it keeps the interpreter unless it ``gives`` it to others."""
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        function = (ctypes.CDLL if gives else ctypes.PyDLL)(library)[name]
-    except (OSError, AttributeError) as error:
-        raise BackendUnavailable(
-            f"the engine for GPUs needs the driver of CUDA, {library} with {name} ({error}); load "
-            'the model with device="cpu"'
-        ) from error
-    function.argtypes = arguments
-    return function
-
-
-class _Here(threading.local):
-    known = False
-
-
-_here = _Here()
-
-
-class Queue:
-    """What one stream of a device is given to do, in this order. From any thread."""
-
-    def __init__(self, stream: torch.cuda.Stream) -> None:
-        pointer, size = ctypes.c_void_p, ctypes.c_size_t
-        self.stream = stream
-        self._handle = stream.cuda_stream
-        self._launch = _function("cuGraphLaunch", pointer, pointer)
-        self._copy = _function("cuMemcpyAsync", pointer, pointer, size, pointer)
-        self._record = _function("cuEventRecord", pointer, pointer)
-        self._wait = _function("cuStreamWaitEvent", pointer, pointer, ctypes.c_uint)
-        self._mark, self._lock = self.event(), threading.Lock()
-
-    def launch(self, graph: torch.cuda.CUDAGraph) -> None:
-        """Replay ``graph``."""
-        self._call(self._launch, graph.raw_cuda_graph_exec(), self._handle)
-
-    def copy(self, into: int, source: int, size: int) -> None:
-        """Bytes from one address to another; memory of the host must be pinned."""
-        self._call(self._copy, into, source, size, self._handle)
-
-    def event(self) -> torch.cuda.Event:
-        """A new one, that comes after all so far."""
-        event = torch.cuda.Event()
-        event.record(self.stream)
-        return event
-
-    def record(self, event: torch.cuda.Event) -> None:
-        """Have an event of ``event()`` come after all so far, instead."""
-        self._call(self._record, event.cuda_event, self._handle)
-
-    def wait(self, event: torch.cuda.Event) -> None:
-        """What is given from now on comes after ``event``."""
-        self._call(self._wait, self._handle, event.cuda_event, 0)
-
-    def follow(self, other: Queue) -> None:
-        """What is given from now on comes after all that ``other`` was given so far."""
-        with self._lock:
-            other.record(self._mark)
-            self.wait(self._mark)
-
-    def enter(self) -> None:
-        """A thread that has not called the runtime yet has no context for the driver's calls."""
-        if not _here.known:
-            with torch.cuda.device(self.stream.device):
-                self.stream.query()
-            _here.known = True
-
-    def _call(self, function: Any, *arguments: Any) -> None:
-        self.enter()
-        if status := function(*arguments):
-            raise RuntimeError(f"{function.__name__} failed with status {status} of the driver")
+_TURNS = 4
+"""Launches whose numbers the host need not have read when the next one is given."""
+_PORTABLE, _MAPPED = 1, 2
 
 
 class _Slot:
-    """Pinned memory of the host, and when what was last copied from or to it is over."""
+    """Pinned memory of the host, and when what was last copied from it is over."""
 
-    __slots__ = ("_event", "_memory", "_queue", "address", "place")
+    __slots__ = ("_memory", "address", "copied", "place")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, queue: Queue) -> None:
         self._memory = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         self.address = self._memory.data_ptr()
         self.place = _bytes_at(self.address, size)
-        self._queue: Queue | None = None
-        self._event: torch.cuda.Event | None = None
-
-    def used(self, queue: Queue) -> None:
-        """The queue was given a copy from or to it."""
-        self._queue = queue
-        if self._event is None:
-            self._event = queue.event()
-        else:
-            queue.record(self._event)
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is copied any more."""
-        if self._event is None or self._queue is None:
-            return True
-        self._queue.enter()
-        status = _function("cuEventQuery", ctypes.c_void_p)(self._event.cuda_event)
-        if status not in (0, _NOT_READY):
-            raise RuntimeError(f"cuEventQuery failed with status {status} of the driver")
-        return not status
-
-    def wait(self) -> None:
-        """The only call that lets others have the interpreter."""
-        if not self.over:
-            assert self._event is not None
-            gives = _function("cuEventSynchronize", ctypes.c_void_p, gives=True)
-            if status := gives(self._event.cuda_event):
-                raise RuntimeError(f"cuEventSynchronize failed with status {status} of the driver")
+        self.copied = queue.event(now=False)
 
     def __del__(self) -> None:
         # PyTorch, which gives this memory to the next who asks, does not know of the copy.
         with suppress(Exception):
-            if self._event is not None:
-                self._event.synchronize()
+            self.copied.wait()
 
 
 class Inbox:
@@ -167,9 +60,9 @@ class Inbox:
         """Memory to write all of it into, before ``send``."""
         if self._queue is None:
             return _bytes_at(self._address, self._size)
-        if not self._slots or (not self._slots[0].over and len(self._slots) < _MOST):
-            self._slots.appendleft(_Slot(self._size))
-        self._slots[0].wait()
+        if not self._slots or (not self._slots[0].copied.over and len(self._slots) < _MOST):
+            self._slots.appendleft(_Slot(self._size, self._queue))
+        self._slots[0].copied.wait()
         return self._slots[0].place
 
     def send(self) -> None:
@@ -177,56 +70,134 @@ class Inbox:
         if self._queue is not None:
             slot = self._slots[0]
             self._queue.copy(self._address, slot.address, self._size)
-            slot.used(self._queue)
+            self._queue.record(slot.copied)
             self._slots.rotate(-1)
 
 
-class Outbox:
-    """A tensor of int32 numbers, of which the host gets what stands there at one time."""
+class Drawn(NamedTuple):
+    """Where the device leaves what the host is to know, by turns: into ``places_PB[turn_B[b], b]``,
+    and the turn goes on by one. On a GPU these places are memory of the host."""
 
-    def __init__(self, tensor: Tensor, queue: Queue | None) -> None:
-        self.tensor, self._queue = tensor, queue
-        self._free: deque[_Slot] = deque()
+    places_PB: Tensor
+    turn_B: Tensor
+
+    def part(self, some: slice) -> Drawn:
+        """Of some rows."""
+        return Drawn(self.places_PB[:, some], self.turn_B[some])
+
+
+class Outbox:
+    """Int32 numbers, as many at every launch, that the device writes and the host reads later.
+
+    They are written where the host reads them: a copy after each launch, before the next, took
+    10 microseconds of the device.
+    """
+
+    def __init__(self, count: int, device: torch.device, queue: Queue | None) -> None:
+        self._queue, self._turn, size = queue, 0, 4 * _TURNS * count
+        self._memory = _CPUMemory(size) if queue is None else _HostMemory(size, device)
+        self._numbers = _bytes_at(self._memory.address, size).cast("i")
+        places = self._memory.tensor.view(torch.int32).view(_TURNS, count)
+        self.drawn = Drawn(places, torch.zeros(count, dtype=torch.int32, device=device))
+        self._letters: list[Callable[[], Letter | None]] = [lambda: None] * _TURNS
+        self._launched: list[Event] = []
+        if queue is not None:
+            self._launched = [queue.event(now=False) for _ in range(_TURNS)]
+
+    def restart(self) -> None:
+        """The device has written without having been asked to: nothing of it counts."""
+        self.drawn.turn_B.zero_()
+        self._turn = 0
+
+    def make_room(self) -> None:
+        """Before a launch: what is still to be read where it writes is read now."""
+        letter = self._letters[self._turn]()
+        if letter is not None:
+            letter.read()
 
     def fetch(self) -> Letter:
-        """What stands there when all that was launched so far is done."""
-        queue, tensor = self._queue, self.tensor
-        if queue is None:
-            return Letter(None, self._free, tensor.tolist())
-        # The oldest one: those that nobody has read may still be written to.
-        if self._free and self._free[0].over:
-            slot = self._free.popleft()
+        """What the launch just given to the queue writes."""
+        letter, turn = Letter(self, self._turn), self._turn
+        self._letters[turn], self._turn = weakref.ref(letter), (turn + 1) % _TURNS
+        if self._queue is None:
+            letter.read()
         else:
-            slot = _Slot(tensor.nbytes)
-        queue.copy(slot.address, tensor.data_ptr(), tensor.nbytes)
-        slot.used(queue)
-        return Letter(slot, self._free, None)
+            self._queue.record(self._launched[turn])
+        return letter
+
+    def numbers(self, turn: int) -> list[int]:
+        """Those of a turn; waits for them."""
+        if self._launched:
+            self._launched[turn].wait()
+        count = len(self._numbers) // _TURNS
+        return self._numbers[turn * count : (turn + 1) * count].tolist()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            for event in self._launched:
+                event.wait()
+        self._memory.free()
 
 
 class Letter:
     """Numbers on their way to the host."""
 
-    __slots__ = ("_back", "_slot", "_values")
+    __slots__ = ("__weakref__", "_outbox", "_turn", "_values")
 
-    def __init__(self, slot: _Slot | None, back: deque[_Slot], values: list[int] | None) -> None:
-        self._slot, self._back, self._values = slot, back, values
+    def __init__(self, outbox: Outbox, turn: int) -> None:
+        self._outbox: Outbox | None = outbox
+        self._turn, self._values = turn, []
 
     def read(self) -> list[int]:
-        """All of them; waits for the copy."""
-        if self._values is None:
-            assert self._slot is not None
-            self._slot.wait()
-            self._values = self._slot.place.cast("i").tolist()
-            self._return()
+        """All of them; waits until they are there."""
+        if self._outbox is not None:
+            self._values = self._outbox.numbers(self._turn)
+            self._outbox = None
         return self._values
 
-    def _return(self) -> None:
-        slot, self._slot = self._slot, None
-        if slot is not None:
-            self._back.append(slot)
 
-    def __del__(self) -> None:
-        self._return()
+class _CPUMemory:
+    """Memory that both sides are anyway."""
+
+    def __init__(self, size: int) -> None:
+        self.tensor = torch.zeros(size, dtype=torch.uint8)
+        self.address = self.tensor.data_ptr()
+
+    def free(self) -> None:
+        """It goes with the tensor."""
+
+
+class _HostMemory:
+    """Memory of the host that kernels of a device can write, as a tensor of that device.
+
+    Not PyTorch's pinned memory: what it hands out may belong to any other device.
+    """
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        allocate = function(
+            "cuMemHostAlloc", ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t, ctypes.c_uint
+        )
+        pointer = ctypes.c_void_p()
+        with torch.cuda.device(device):
+            torch.cuda.current_stream().query()  # this thread has a context from now on
+            call(f"cuMemHostAlloc of {size} bytes", allocate(pointer, size, _PORTABLE | _MAPPED))
+            self.address = pointer.value or 0
+            self.tensor = torch.as_tensor(_Seen(self.address, size), device=device)
+        assert self.tensor.data_ptr() == self.address, "it was copied"
+
+    def free(self) -> None:
+        """When nobody writes there any more."""
+        with suppress(Exception):
+            function("cuMemFreeHost", ctypes.c_void_p)(self.address)
+
+
+class _Seen:
+    """Bytes at an address, for PyTorch."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (size,), "typestr": "|u1", "data": (address, False), "version": 2,
+        }  # fmt: skip
 
 
 def _bytes_at(address: int, size: int) -> memoryview:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from ..model import ReactiveTransformer
     from ..sampler import Sampler
-    from .handover import Letter, Queue
+    from .driver import Queue
+    from .handover import Letter
     from .pool import MemoryPool
 
 MOST_QUERIES = 16
@@ -76,7 +77,7 @@ class Launches:
             self._read = FusedRead(self.fused.layers, rows, pool)
         self.graphs = Graphs(rows.device)
         self._steps: dict[int, _Steps] = {}
-        self._queries: dict[tuple[int, int], Inbox] = {}
+        self._queries: dict[tuple[int, int], tuple[Inbox, Callable[[], None]]] = {}
         self._projected: tuple[Tensor, Inbox] | None = None
 
     def project(self, memory_LSD: Tensor, slot: int) -> None:
@@ -107,10 +108,10 @@ class Launches:
             if key not in self._queries:
                 size = count * (8 * length + 8 * len(INTEGERS) + 4 * len(NUMBERS))
                 inputs = torch.zeros(size, dtype=torch.uint8, device=self.rows.device)
-                self._queries[key] = Inbox(inputs, self.graphs.queue)
-            inbox = self._queries[key]
+                work = partial(self._begin, *_parts(inputs, key))
+                self._queries[key] = Inbox(inputs, self.graphs.queue), work
+            inbox, work = self._queries[key]
             hush = partial(self._give, inbox, key, ())
-            work = partial(self._begin, *_parts(inbox.tensor, key))
             if not self.graphs.has(("read", *key)):
                 self.graphs.run(("read", *key), work, hush)
             self._give(inbox, key, queries)
@@ -152,11 +153,13 @@ class Launches:
                 )
                 self._steps[count] = _Steps.of(order, self.graphs.queue)
         steps = self._steps[count]
+        steps.outbox.make_room()
         with self._alone(count):
             if not self.graphs.has(key):
                 hush = partial(steps.inbox.tensor.fill_, self.rows.nobody)
                 with self.graphs.on_stream():
                     self.graphs.run(key, partial(self._step, steps), hush)
+                    steps.outbox.restart()
                 steps.rows = []
             if rows != steps.rows:
                 order = rows + [self.rows.nobody] * (count - len(rows))
@@ -173,11 +176,11 @@ class Launches:
         return alone(queue)
 
     def _step(self, steps: _Steps) -> None:
-        order_B, out_B = steps.inbox.tensor, steps.outbox.tensor
+        order_B, drawn = steps.inbox.tensor, steps.outbox.drawn
         if self.fused is not None:
-            self.fused.step(order_B, out_B)
+            self.fused.step(order_B, drawn)
         else:
-            self.rows.draw(self.plain.logits(order_B), order_B, out_B)
+            self.rows.draw(self.plain.logits(order_B), order_B, drawn)
 
 
 @dataclass(slots=True)
@@ -190,7 +193,7 @@ class _Steps:
 
     @classmethod
     def of(cls, order_B: Tensor, queue: Queue | None) -> _Steps:
-        return cls(Inbox(order_B, queue), Outbox(torch.zeros_like(order_B), queue))
+        return cls(Inbox(order_B, queue), Outbox(len(order_B), order_B.device, queue))
 
 
 def _parts(inputs: Tensor, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:

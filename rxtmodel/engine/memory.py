@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections import deque
 
     from ..model import MemoryState, ReactiveTransformer
-    from .handover import Queue
+    from .driver import Event, Queue
 
 
 class MemoryVersion:
@@ -34,7 +34,7 @@ class MemoryVersion:
     def __init__(
         self,
         tensor: Tensor,
-        ready: torch.cuda.Event | None = None,
+        ready: Event | None = None,
         queue: Queue | None = None,
         spare: deque[Tensor] | None = None,
     ) -> None:
@@ -56,7 +56,7 @@ class MemoryVersion:
     def settled(self) -> Tensor:
         """The tensor, once it is computed."""
         if self.ready is not None:
-            self.ready.synchronize()
+            self.ready.wait()
         return self.tensor
 
     def on_host(self) -> Tensor:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..model import ReactiveTransformer
-    from .handover import Queue
+    from .driver import Queue
     from .memory import MemoryVersion
     from .pool import MemoryPool
     from .update import Encoded

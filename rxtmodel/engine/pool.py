@@ -16,6 +16,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from ..model import MemoryState, ReactiveTransformer
+    from .driver import Event
     from .memory import MemoryVersion
 
 
@@ -43,7 +44,7 @@ class MemoryPool:
         self._pins = [0] * size
         self._beside: set[int] = set()
         """Slots that updates are writing."""
-        self._written: dict[int, torch.cuda.Event] = {}
+        self._written: dict[int, Event] = {}
         """When what another stream writes to a slot is there."""
         self._gone: deque[int] = deque()
         """Ids of versions that nobody holds any more; a finaliser may not take the lock."""
@@ -82,7 +83,7 @@ class MemoryPool:
         weakref.finalize(version, self._gone.append, id(version)).atexit = False
         return slot
 
-    def written(self, slot: int) -> torch.cuda.Event | None:
+    def written(self, slot: int) -> Event | None:
         """When the slot may be written again, by another stream than the one that wrote last."""
         with self._lock:
             return self._written.pop(slot, None)
@@ -94,7 +95,7 @@ class MemoryPool:
             self._slots[slot] = None
         self.release(slot)
 
-    def release(self, slot: int, written: torch.cuda.Event | None = None) -> None:
+    def release(self, slot: int, written: Event | None = None) -> None:
         """Unpin it once. ``written``: recorded after what was written to it."""
         with self._lock:
             self._pins[slot] -= 1

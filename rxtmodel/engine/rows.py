@@ -15,6 +15,7 @@ from ..sampler import draw, uniform
 if TYPE_CHECKING:
     from ..model import ReactiveTransformer
     from ..sampler import SamplerConfig
+    from .handover import Drawn
 
 DRAWN, PENALISED, BIASED, TOP_K, TOP_P, MIN_P = 1, 2, 4, 8, 16, 32
 """What a row wants of its sampler, as bits."""
@@ -77,8 +78,8 @@ class DeviceRows:
             values = torch.tensor(list(config.logit_bias.values()), device=self.device)
             self.bias[row, tokens] += values.float()
 
-    def draw(self, logits_BV: Tensor, order_B: Tensor, out_B: Tensor) -> None:
-        """The next token of each row: into ``out_B``, and into the row. Without the host."""
+    def draw(self, logits_BV: Tensor, order_B: Tensor, drawn: Drawn) -> None:
+        """The next token of each row: into its place, and into the row. Without the host."""
         index = order_B.long()
         temperature, top_p, min_p, penalty = self.numbers[index].unbind(-1)
         flags, seed = self.flags[index], self.seed[index]
@@ -95,7 +96,8 @@ class DeviceRows:
         )
         number_B = uniform(seed, self.drawn[index])
         token_B = draw(logits_BV, settings, number_B).to(torch.int32)
-        out_B.copy_(token_B)
+        drawn.places_PB[drawn.turn_B.long(), torch.arange(len(index), device=self.device)] = token_B
+        drawn.turn_B.add_(1).remainder_(len(drawn.places_PB))
         self.token.index_copy_(0, index, token_B)
         one = (index != self.nobody).long()  # what fills up a batch stays at its first place
         self.pos.index_add_(0, index, one.int())

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..model import ReactiveTransformer
+    from .driver import Event
     from .pool import MemoryPool
 
 _LEAST_TOKENS = 32
@@ -88,7 +89,7 @@ class Updater:
         self._inputs: dict[tuple[str, int, int], Any] = {}
         self._last: dict[tuple[str, int, int], weakref.ref[Together]] = {}
         """What the graphs of encoders left last."""
-        self._encoded: torch.cuda.Event | None = None
+        self._encoded: Event | None = None
         self._spare: deque[Tensor] = deque(maxlen=max_batch)
         self._encoder: FusedEncoder | ModuleEncoder = ModuleEncoder(model, compiled=compiled)
         self.fold: FusedFold | ModuleFold

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from rxtmodel import BackendUnavailable
-from rxtmodel.engine import handover
+from rxtmodel.engine import driver, handover
 from rxtmodel.engine.graphs import put, put_rows
-from rxtmodel.engine.handover import Inbox, Outbox
+from rxtmodel.engine.handover import Drawn, Inbox, Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_what_is_put_into_an_inbox_stands_in_its_tensor():
@@ -43,11 +47,41 @@ def test_rows_that_were_longer_before_leave_nothing_behind():
     assert tensor.tolist() == [[9, 0, 0], [0, 0, 0]]
 
 
-def test_a_letter_says_what_stood_there_when_it_was_fetched():
-    tensor = torch.tensor([1, 2], dtype=torch.int32)
-    letter = Outbox(tensor, None).fetch()
-    tensor += 5
-    assert letter.read() == letter.read() == [1, 2]
+def write(drawn: Drawn, numbers: list[int]) -> None:
+    """As a kernel does."""
+    for place, number in enumerate(numbers):
+        drawn.places_PB[drawn.turn_B[place], place] = number
+    drawn.turn_B.add_(1).remainder_(len(drawn.places_PB))
+
+
+def test_a_letter_says_what_was_written_by_the_launch_before_it():
+    outbox = Outbox(2, torch.device("cpu"), None)
+    letters = []
+    for number in range(10):
+        outbox.make_room()
+        write(outbox.drawn, [number, -number])
+        letters.append(outbox.fetch())
+    assert [letter.read() for letter in letters] == [[n, -n] for n in range(10)]
+
+
+def test_a_part_of_the_rows_is_written_where_the_host_expects_it():
+    outbox = Outbox(4, torch.device("cpu"), None)
+    for first in (10, 20):
+        for some in (slice(2), slice(2, 4)):
+            part = outbox.drawn.part(some)
+            turn = int(part.turn_B[0])
+            part.places_PB[turn] = torch.tensor([first + some.stop, first])
+            part.turn_B.add_(1)
+        assert outbox.fetch().read() == [first + 2, first, first + 4, first]
+
+
+def test_what_a_recording_wrote_counts_for_nothing():
+    outbox = Outbox(1, torch.device("cpu"), None)
+    for _ in range(3):
+        write(outbox.drawn, [9])
+    outbox.restart()
+    write(outbox.drawn, [4])
+    assert outbox.fetch().read() == [4]
 
 
 def test_a_machine_without_the_driver_is_told_so():
@@ -55,97 +89,120 @@ def test_a_machine_without_the_driver_is_told_so():
         raise OSError(f"{name}: no such file")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(handover.ctypes, "PyDLL", missing)
+        patch.setattr(driver.ctypes, "PyDLL", missing)
         with pytest.raises(BackendUnavailable, match='cuNothing.*no such file.*device="cpu"'):
-            handover._function("cuNothing")
+            driver.function("cuNothing")
 
 
 class Event:
     """Of a device that does nothing until it is told to."""
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
-        self.cuda_event = self.when = len(device.given)
+    def __init__(self, device: Device, when: int) -> None:
+        self.device, self.when = device, when
 
-    def synchronize(self) -> None:
+    @property
+    def over(self) -> bool:
+        return self.when <= self.device.done
+
+    def wait(self) -> None:
         self.device.work(self.when)
 
 
 class Device:
-    """A queue on a CPU whose copies are done late: ``work`` does those given before a time."""
+    """A queue on a CPU whose work is done late: ``work`` does what was given before a time."""
 
     stream = None
 
     def __init__(self) -> None:
-        self.given: list[tuple[int, int, int]] = []
+        self.given: list[Callable[[], object]] = []
         self.done = 0
-        self.events: list[Event] = []
-
-    def enter(self) -> None:
-        pass
+        self.freed_at: list[int] = []
 
     def copy(self, into: int, source: int, size: int) -> None:
-        self.given.append((into, source, size))
+        self.given.append(lambda: ctypes.memmove(into, source, size))
 
-    def event(self) -> Event:
-        self.events.append(Event(self))
-        return self.events[-1]
+    def write(self, outbox: Outbox, tensor: torch.Tensor) -> None:
+        """What stands in the tensor by then."""
+        drawn = outbox.drawn  # the outbox itself may be let go
+        self.given.append(lambda: write(drawn, tensor.tolist()))
+
+    def event(self, *, now: bool = True) -> Event:
+        return Event(self, len(self.given) if now else 0)
 
     def record(self, event: Event) -> None:
-        event.cuda_event = event.when = len(self.given)
+        event.when = len(self.given)
 
     def work(self, until: int | None = None) -> None:
         end = len(self.given) if until is None else until
-        for into, source, size in self.given[self.done : end]:
-            ctypes.memmove(into, source, size)
+        for each in self.given[self.done : end]:
+            each()
         self.done = max(self.done, end)
+
+
+class Memory(handover._CPUMemory):
+    """Tells the device when it is let go."""
+
+    def __init__(self, size: int, device: Device) -> None:
+        super().__init__(size)
+        self.device = device
+
+    def free(self) -> None:
+        self.device.freed_at.append(self.device.done)
 
 
 @pytest.fixture
 def device(monkeypatch) -> Device:
     found, empty = Device(), torch.empty
-
-    def function(name: str, *_: object, gives: bool = False):
-        if name == "cuEventQuery":
-            return lambda when: 0 if when <= found.done else handover._NOT_READY
-        assert name == "cuEventSynchronize" and gives
-        return lambda when: found.work(when)
-
-    monkeypatch.setattr(handover, "_function", function)
+    monkeypatch.setattr(handover, "_HostMemory", lambda size, _: Memory(size, found))
     monkeypatch.setattr(torch, "empty", lambda size, dtype, pin_memory: empty(size, dtype=dtype))
     return found
 
 
 def test_fillings_on_their_way_keep_memory_of_their_own(device):
     """The ninth waits for the first: so many may be on their way."""
-    tensor = torch.zeros(4, dtype=torch.int32)
-    inbox, outbox = Inbox(tensor, device), Outbox(tensor, device)
-    letters = []
+    tensor, said = torch.zeros(4, dtype=torch.int32), []
+    inbox = Inbox(tensor, device)
     for number in range(12):
         assert device.done <= max(0, 2 * (number - handover._MOST))
         put(inbox.open(), 0, "i", [number] * 4)
         inbox.send()
-        letters.append(outbox.fetch())
+        device.given.append(lambda: said.append(tensor.tolist()))
     assert len(inbox._slots) == handover._MOST
+    device.work()
+    assert said == [[number] * 4 for number in range(12)]
+
+
+def test_letters_are_read_at_any_time_and_in_any_order(device):
+    """And before the device writes there again."""
+    tensor, letters = torch.zeros(4, dtype=torch.int32), []
+    inbox, outbox = Inbox(tensor, device), Outbox(4, torch.device("cpu"), device)
+    for number in range(12):
+        outbox.make_room()
+        assert device.done <= max(0, 2 * (number - handover._TURNS + 1))
+        put(inbox.open(), 0, "i", [number] * 4)
+        inbox.send()
+        device.write(outbox, tensor)
+        letters.append(outbox.fetch())
     for number in (11, 0, 5, *range(12)):
         assert letters[number].read() == [number] * 4
 
 
-def test_a_letter_that_nobody_read_gives_its_memory_back_when_the_copy_is_over(device):
+def test_what_nobody_reads_any_more_keeps_nobody_waiting(device):
     tensor = torch.ones(2, dtype=torch.int32)
-    outbox = Outbox(tensor, device)
-    first = outbox.fetch()
-    del first
-    second = outbox.fetch()
-    assert len(outbox._free) == 1, "its copy is still to come"
-    assert second.read() == [1, 1]
-    third = outbox.fetch()
-    assert len(outbox._free) == 1, "one of both is used again"
-    assert third.read() == [1, 1]
+    outbox = Outbox(2, torch.device("cpu"), device)
+    for _ in range(3 * handover._TURNS):
+        outbox.make_room()
+        device.write(outbox, tensor)
+        letter = outbox.fetch()
+    assert device.done == 0
+    assert letter.read() == [1, 1]
 
 
-def test_memory_of_the_host_is_let_go_when_nothing_is_copied_any_more(device):
-    outbox = Outbox(torch.ones(2, dtype=torch.int32), device)
+def test_memory_of_the_host_is_let_go_when_nothing_is_written_any_more(device):
+    outbox = Outbox(2, torch.device("cpu"), device)
+    device.write(outbox, torch.ones(2, dtype=torch.int32))
     letter = outbox.fetch()
-    del outbox, letter
-    assert device.done == len(device.given) == 1
+    del outbox
+    assert not device.freed_at, "somebody may still read"
+    del letter
+    assert device.freed_at == [1]

@@ -17,6 +17,7 @@ from rxtmodel.engine.fused import FusedStep
 from rxtmodel.engine.fused_fold import FusedFold
 from rxtmodel.engine.fused_layers import FusedLayers
 from rxtmodel.engine.fused_read import FusedRead
+from rxtmodel.engine.handover import Outbox
 from rxtmodel.engine.memory import MemoryVersion
 from rxtmodel.engine.module_fold import ModuleFold
 from rxtmodel.engine.plain import PlainStep
@@ -117,18 +118,19 @@ def test_tokens_are_drawn_as_plain_tensors_draw_them(place, flags):
     rows.seen[:, 40:60] = 1
     step = FusedStep(MODEL, rows, pool, pdl=False, parts=1)
     logits = 3 * torch.randn(4, 300)
-    found, expected = (torch.zeros(4, dtype=torch.int32) for _ in range(2))
-    for _ in range(3):
+    found, expected = (Outbox(4, torch.device("cpu"), None) for _ in range(2))
+    for _ in range(6):
         kept = [part.clone() for part in (rows.token, rows.pos, rows.drawn, rows.seen)]
-        rows.draw(logits, order, expected)
+        rows.draw(logits, order, expected.drawn)
         after = [part.clone() for part in (rows.token, rows.pos, rows.drawn, rows.seen)]
         for part, value in zip((rows.token, rows.pos, rows.drawn, rows.seen), kept, strict=True):
             part.copy_(value)
-        step.draw(logits, order, found)
-        assert found.tolist() == expected.tolist()
+        step.draw(logits.clone(), order, found.drawn)
+        assert found.fetch().read() == expected.fetch().read()
         assert rows.pos.tolist() == after[1].tolist(), "nobody's row stays where it is"
         assert rows.drawn[order[:3].long()].tolist() == after[2][order[:3].long()].tolist()
-        assert torch.equal(rows.seen[:ROWS], after[3][:ROWS])
+        if flags & PENALISED:  # else nobody looks
+            assert torch.equal(rows.seen[:ROWS], after[3][:ROWS])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""The driver of a device, called without giving the interpreter away.
+
+Whoever calls PyTorch lets another thread have the interpreter meanwhile, and then waits for its own
+turn. A step is some ten such calls of a few microseconds; beside threads that update memories,
+store versions and serve subscribers they took milliseconds. The calls here keep the interpreter;
+only who waits for the device gives it away.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from ..errors import BackendUnavailable
+
+_NOT_READY = 600
+_WITHOUT_TIMING = 2
+
+
+@functools.cache
+def function(name: str, *arguments: Any, gives: bool = False) -> Any:
+    """Of the driver; it keeps the interpreter unless it ``gives`` it to others."""
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        found = (ctypes.CDLL if gives else ctypes.PyDLL)(library)[name]
+    except (OSError, AttributeError) as error:
+        raise BackendUnavailable(
+            f"the engine for GPUs needs the driver of CUDA, {library} with {name} ({error}); load "
+            'the model with device="cpu"'
+        ) from error
+    found.argtypes = arguments
+    return found
+
+
+def call(name: str, status: int) -> None:
+    """Raises RuntimeError where a function of the driver says so."""
+    if status:
+        raise RuntimeError(f"{name} failed with status {status} of the driver")
+
+
+class _Here(threading.local):
+    known = False
+
+
+_here = _Here()
+
+
+def _enter(stream: torch.cuda.Stream) -> None:
+    """A thread that has not called the runtime yet has no context for the driver's calls."""
+    if not _here.known:
+        with torch.cuda.device(stream.device):
+            stream.query()
+        _here.known = True
+
+
+class Event:
+    """A moment of a queue: when all that it was given until then is over. See ``Queue.event``."""
+
+    __slots__ = ("_stream", "handle")
+
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        self._stream, self.handle = stream, ctypes.c_void_p()
+        _enter(stream)
+        address, pointer = ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p
+        own, found = pointer(), pointer()
+        of_stream = function("cuStreamGetCtx", pointer, address)
+        call("cuStreamGetCtx", of_stream(stream.cuda_stream, own))
+        # Of the stream's device, whichever one the thread is at.
+        call("cuCtxPushCurrent", function("cuCtxPushCurrent_v2", pointer)(own))
+        try:
+            create = function("cuEventCreate", address, ctypes.c_uint)
+            call("cuEventCreate", create(self.handle, _WITHOUT_TIMING))
+        finally:
+            call("cuCtxPopCurrent", function("cuCtxPopCurrent_v2", address)(found))
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is left to do."""
+        _enter(self._stream)
+        status = function("cuEventQuery", ctypes.c_void_p)(self.handle)
+        if status != _NOT_READY:
+            call("cuEventQuery", status)
+        return not status
+
+    def wait(self) -> None:
+        """The only call that lets others have the interpreter."""
+        if not self.over:
+            gives = function("cuEventSynchronize", ctypes.c_void_p, gives=True)
+            call("cuEventSynchronize", gives(self.handle))
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            function("cuEventDestroy_v2", ctypes.c_void_p)(self.handle)
+
+
+class Queue:
+    """What one stream of a device is given to do, in this order. From any thread."""
+
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        self.stream = stream
+        self._handle = stream.cuda_stream
+        self._launch = function("cuGraphLaunch", pointer, pointer)
+        self._copy = function("cuMemcpyAsync", pointer, pointer, size, pointer)
+        self._record = function("cuEventRecord", pointer, pointer)
+        self._wait = function("cuStreamWaitEvent", pointer, pointer, ctypes.c_uint)
+        self._mark, self._lock = self.event(), threading.Lock()
+
+    def launch(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Replay ``graph``."""
+        self._call(self._launch, graph.raw_cuda_graph_exec(), self._handle)
+
+    def copy(self, into: int, source: int, size: int) -> None:
+        """Bytes from one address to another; memory of the host must be pinned."""
+        self._call(self._copy, into, source, size, self._handle)
+
+    def event(self, *, now: bool = True) -> Event:
+        """A new one, that comes after all so far; or, not ``now``, after nothing yet."""
+        event = Event(self.stream)
+        if now:
+            self.record(event)
+        return event
+
+    def record(self, event: Event) -> None:
+        """Have an event come after all so far, instead."""
+        self._call(self._record, event.handle, self._handle)
+
+    def wait(self, event: Event) -> None:
+        """What is given from now on comes after ``event``."""
+        self._call(self._wait, self._handle, event.handle, 0)
+
+    def follow(self, other: Queue) -> None:
+        """What is given from now on comes after all that ``other`` was given so far."""
+        with self._lock:
+            other.record(self._mark)
+            self.wait(self._mark)
+
+    def _call(self, function: Any, *arguments: Any) -> None:
+        _enter(self.stream)
+        if status := function(*arguments):
+            call(function.__name__, status)
