@@ -199,7 +199,8 @@ class Tokenizer:
         """Text of ``ids``; special ids are left out, bytes that are not UTF-8 become U+FFFD."""
         ids, table = list(ids), self._spelling.bytes
         if ids and not 0 <= min(ids) <= max(ids) < len(table):
-            raise TokenizerError(f"ids {min(ids)} to {max(ids)} are not all in [0, {len(table)})")
+            for token in ids:  # to name the one at fault
+                self.token_bytes(token)
         text = b"".join([table[token] for token in ids]).decode("utf-8", errors="replace")
         return text.removeprefix(" ") if self.leads else text
 

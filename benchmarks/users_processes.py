@@ -6,6 +6,7 @@ import functools
 import gc
 import multiprocessing
 import random
+from multiprocessing import connection
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -54,16 +55,22 @@ def divided(wanted: Wanted, processes: int) -> Times:
     """``wanted.count`` users in all, who subscribe. Raises RuntimeError where a process fails."""
     context = multiprocessing.get_context("spawn")
     barrier, share = context.Barrier(processes), wanted._replace(count=wanted.count // processes)
-    ends, running = [], []
-    for _ in range(processes):
-        end, other = context.Pipe(duplex=False)
-        process = context.Process(target=_measure, args=(share, barrier, other), daemon=True)
-        process.start()
-        other.close()
-        ends.append(end)
-        running.append(process)
+    ends, running, found = [], [], []
     try:
-        found = [end.recv() for end in ends]
+        for _ in range(processes):
+            end, other = context.Pipe(duplex=False)
+            process = context.Process(target=_measure, args=(share, barrier, other), daemon=True)
+            process.start()
+            other.close()
+            ends.append(end)
+            running.append(process)
+        while len(found) < processes:
+            ready = connection.wait(ends, _PATIENCE)
+            if not ready:
+                raise RuntimeError(f"a process that measures says nothing for {_PATIENCE} s")
+            for end in ready:
+                found.append(end.recv())
+                ends.remove(end)
     except EOFError as error:
         raise RuntimeError("a process that measures has failed; its error was printed") from error
     finally:

@@ -23,6 +23,8 @@ from .config.checks import require, require_whole
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+_LEAST_TEMPERATURE = 1e-5
+"""Logits over a smaller one leave the range of float32."""
 _WORD = 1 << 64
 _ODD = 0x9E3779B97F4A7C15 - _WORD
 
@@ -32,7 +34,8 @@ class SamplerConfig:
     """How tokens are drawn. Every default leaves the logits alone. Raises ConfigError."""
 
     temperature: float = 0.0
-    """0 is greedy: the most probable token, after penalty and bias."""
+    """0 is greedy: the most probable token, after penalty and bias. So is what is below 1e-5, which
+    leaves no other a chance; it becomes 0."""
     top_k: int = 0
     """Keep the k most probable tokens, and those that tie with the last of them; 0 keeps all."""
     top_p: float = 1.0
@@ -57,6 +60,8 @@ class SamplerConfig:
             require(whole, f"logit_bias needs ids of tokens, got {token!r}")
             sane = not math.isnan(bias) and bias < math.inf
             require(sane, f"logit_bias of token {token} must be a number or -inf, got {bias}")
+        if self.temperature < _LEAST_TEMPERATURE:
+            object.__setattr__(self, "temperature", 0.0)
         object.__setattr__(self, "logit_bias", dict(self.logit_bias))
 
     def check_vocabulary(self, vocab_size: int) -> None:

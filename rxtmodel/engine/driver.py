@@ -13,11 +13,12 @@ import functools
 import sys
 import threading
 from contextlib import suppress
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    import torch
 
 _NOT_READY = 600
 _WITHOUT_TIMING = 2
@@ -51,38 +52,53 @@ class _Here(threading.local):
 _here = _Here()
 
 
-def _enter(stream: torch.cuda.Stream) -> None:
-    """A thread that has not called the runtime yet has no context for the driver's calls."""
-    if not _here.known:
-        with torch.cuda.device(stream.device):
-            stream.query()
-        _here.known = True
+class Context:
+    """Of a device, and of its streams and events."""
+
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        pointer, address = ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)
+        self._own = pointer()
+        call(
+            "cuStreamGetCtx",
+            function("cuStreamGetCtx", pointer, address)(stream.cuda_stream, self._own),
+        )
+        self._push = function("cuCtxPushCurrent_v2", pointer)
+        self._pop = function("cuCtxPopCurrent_v2", address)
+        self._current = function("cuCtxGetCurrent", address)
+        self._set = function("cuCtxSetCurrent", pointer)
+
+    def known(self) -> None:
+        """A thread that has not called the device yet gets a context, which calls need."""
+        if not _here.known:
+            found = ctypes.c_void_p()
+            call("cuCtxGetCurrent", self._current(found))
+            if not found:
+                call("cuCtxSetCurrent", self._set(self._own))
+            _here.known = True
+
+    def __enter__(self) -> None:
+        """Makes it that of the thread, whichever device that is at."""
+        call("cuCtxPushCurrent", self._push(self._own))
+
+    def __exit__(self, *_: object) -> None:
+        call("cuCtxPopCurrent", self._pop(ctypes.c_void_p()))
 
 
 class Event:
     """A moment of a queue: when all that it was given until then is over. See ``Queue.event``."""
 
-    __slots__ = ("_stream", "handle")
+    __slots__ = ("_context", "handle")
 
-    def __init__(self, stream: torch.cuda.Stream) -> None:
-        self._stream, self.handle = stream, ctypes.c_void_p()
-        _enter(stream)
-        address, pointer = ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p
-        own, found = pointer(), pointer()
-        of_stream = function("cuStreamGetCtx", pointer, address)
-        call("cuStreamGetCtx", of_stream(stream.cuda_stream, own))
-        # Of the stream's device, whichever one the thread is at.
-        call("cuCtxPushCurrent", function("cuCtxPushCurrent_v2", pointer)(own))
-        try:
-            create = function("cuEventCreate", address, ctypes.c_uint)
+    def __init__(self, context: Context) -> None:
+        self._context, self.handle = context, ctypes.c_void_p()
+        create = function("cuEventCreate", ctypes.POINTER(ctypes.c_void_p), ctypes.c_uint)
+        with context:
             call("cuEventCreate", create(self.handle, _WITHOUT_TIMING))
-        finally:
-            call("cuCtxPopCurrent", function("cuCtxPopCurrent_v2", address)(found))
 
     @property
     def over(self) -> bool:
         """Whether nothing of it is left to do."""
-        _enter(self._stream)
+        self._context.known()
         status = function("cuEventQuery", ctypes.c_void_p)(self.handle)
         if status != _NOT_READY:
             call("cuEventQuery", status)
@@ -95,8 +111,10 @@ class Event:
             call("cuEventSynchronize", gives(self.handle))
 
     def __del__(self) -> None:
-        with suppress(Exception):
-            function("cuEventDestroy_v2", ctypes.c_void_p)(self.handle)
+        with suppress(Exception):  # of half an event, or when Python ends
+            if self.handle:
+                with self._context:
+                    function("cuEventDestroy_v2", ctypes.c_void_p)(self.handle)
 
 
 class Queue:
@@ -105,7 +123,7 @@ class Queue:
     def __init__(self, stream: torch.cuda.Stream) -> None:
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
         self.stream = stream
-        self._handle = stream.cuda_stream
+        self._handle, self._context = stream.cuda_stream, Context(stream)
         self._launch = function("cuGraphLaunch", pointer, pointer)
         self._copy = function("cuMemcpyAsync", pointer, pointer, size, pointer)
         self._record = function("cuEventRecord", pointer, pointer)
@@ -122,7 +140,7 @@ class Queue:
 
     def event(self, *, now: bool = True) -> Event:
         """A new one, that comes after all so far; or, not ``now``, after nothing yet."""
-        event = Event(self.stream)
+        event = Event(self._context)
         if now:
             self.record(event)
         return event
@@ -142,6 +160,6 @@ class Queue:
             self.wait(self._mark)
 
     def _call(self, function: Any, *arguments: Any) -> None:
-        _enter(self.stream)
+        self._context.known()
         if status := function(*arguments):
             call(function.__name__, status)

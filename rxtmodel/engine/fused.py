@@ -141,7 +141,7 @@ class FusedStep:
     def draw(self, logits_BV: Tensor, order_B: Tensor, drawn: Drawn) -> None:
         """As ``DeviceRows.draw``; logits may be overwritten."""
         rows, size = self.rows, power_of_two(self.rows.vocab_size)
-        tile = max(256, min(size, 2_048), size // 8)
+        tile = max(256, min(size, 2_048))
         self._sample.sample[(len(order_B),)](
             logits_BV, order_B, rows.banned, rows.flags, rows.numbers, rows.top_k, rows.seed,
             rows.drawn, rows.seen, rows.bias, rows.token, rows.pos, drawn.places_PB, drawn.turn_B,

@@ -99,21 +99,25 @@ class Outbox:
         self._numbers = _bytes_at(self._memory.address, size).cast("i")
         places = self._memory.tensor.view(torch.int32).view(_TURNS, count)
         self.drawn = Drawn(places, torch.zeros(count, dtype=torch.int32, device=device))
+        self._lost = True
+        """Whether the device may be at another turn: from a launch until it is fetched."""
         self._letters: list[Callable[[], Letter | None]] = [lambda: None] * _TURNS
         self._launched: list[Event] = []
         if queue is not None:
             self._launched = [queue.event(now=False) for _ in range(_TURNS)]
 
-    def restart(self) -> None:
-        """The device has written without having been asked to: nothing of it counts."""
-        self.drawn.turn_B.zero_()
-        self._turn = 0
-
     def make_room(self) -> None:
-        """Before a launch: what is still to be read where it writes is read now."""
-        letter = self._letters[self._turn]()
-        if letter is not None:
+        """Just before a launch: what is still to be read where it writes is read now."""
+        if self._lost:  # a recording has written, or a launch was given up half-way
+            for living in self._letters:
+                if (letter := living()) is not None:
+                    letter.read()
+            with torch.cuda.stream(None if self._queue is None else self._queue.stream):
+                self.drawn.turn_B.zero_()
+            self._turn = 0
+        elif (letter := self._letters[self._turn]()) is not None:
             letter.read()
+        self._lost = True
 
     def fetch(self) -> Letter:
         """What the launch just given to the queue writes."""
@@ -123,6 +127,7 @@ class Outbox:
             letter.read()
         else:
             self._queue.record(self._launched[turn])
+        self._lost = False
         return letter
 
     def numbers(self, turn: int) -> list[int]:
@@ -133,10 +138,10 @@ class Outbox:
         return self._numbers[turn * count : (turn + 1) * count].tolist()
 
     def __del__(self) -> None:
-        with suppress(Exception):
-            for event in self._launched:
-                event.wait()
-        self._memory.free()
+        with suppress(Exception):  # of half an outbox, or when Python ends
+            if self._queue is not None:
+                self._queue.event().wait()
+            self._memory.free()
 
 
 class Letter:
@@ -174,21 +179,23 @@ class _HostMemory:
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
-        allocate = function(
-            "cuMemHostAlloc", ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t, ctypes.c_uint
-        )
-        pointer = ctypes.c_void_p()
+        pointer, address = ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)
+        allocate = function("cuMemHostAlloc", address, ctypes.c_size_t, ctypes.c_uint, gives=True)
+        found = pointer()
         with torch.cuda.device(device):
             torch.cuda.current_stream().query()  # this thread has a context from now on
-            call(f"cuMemHostAlloc of {size} bytes", allocate(pointer, size, _PORTABLE | _MAPPED))
-            self.address = pointer.value or 0
-            self.tensor = torch.as_tensor(_Seen(self.address, size), device=device)
-        assert self.tensor.data_ptr() == self.address, "it was copied"
+            call(f"cuMemHostAlloc of {size} bytes", allocate(found, size, _PORTABLE | _MAPPED))
+            self.address = found.value or 0
+            try:
+                self.tensor = torch.as_tensor(_Seen(self.address, size), device=device)
+                assert self.tensor.data_ptr() == self.address, "it was copied"
+            except BaseException:
+                self.free()
+                raise
 
     def free(self) -> None:
         """When nobody writes there any more."""
-        with suppress(Exception):
-            function("cuMemFreeHost", ctypes.c_void_p)(self.address)
+        call("cuMemFreeHost", function("cuMemFreeHost", ctypes.c_void_p, gives=True)(self.address))
 
 
 class _Seen:

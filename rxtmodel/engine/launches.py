@@ -129,7 +129,7 @@ class Launches:
             # As INTEGERS and NUMBERS name them.
             integers += (
                 query.row, query.ids[-1], len(query.ids) - 1, query.slot, flags_of(config),
-                config.top_k, sampler.seed, sampler.count,
+                min(config.top_k, self.rows.vocab_size), sampler.seed, sampler.count,
             )  # fmt: skip
             numbers += (config.temperature, config.top_p, config.min_p, config.repetition_penalty)
         missing = count - len(queries)
@@ -153,19 +153,18 @@ class Launches:
                 )
                 self._steps[count] = _Steps.of(order, self.graphs.queue)
         steps = self._steps[count]
-        steps.outbox.make_room()
         with self._alone(count):
             if not self.graphs.has(key):
                 hush = partial(steps.inbox.tensor.fill_, self.rows.nobody)
                 with self.graphs.on_stream():
                     self.graphs.run(key, partial(self._step, steps), hush)
-                    steps.outbox.restart()
                 steps.rows = []
             if rows != steps.rows:
                 order = rows + [self.rows.nobody] * (count - len(rows))
                 put(steps.inbox.open(), 0, "i", order)
                 steps.inbox.send()
                 steps.rows = rows
+            steps.outbox.make_room()
             self.graphs.run(key, partial(self._step, steps))
         return steps.outbox.fetch()
 

@@ -68,7 +68,7 @@ def _tile(logits, banned, seen, bias, flags, cold, penalty, v, V: tl.constexpr):
         x = x + tl.load(bias + v, mask=ok, other=0.0)
     else:
         x = x + tl.load(banned + v, mask=ok, other=0.0)
-    return x * cold
+    return x * cold + 0.0  # one zero: the key of -0.0 is another one
 
 
 @triton.jit
@@ -119,7 +119,7 @@ def sample(
     # The first of the greatest.
     most, place = tl.full((TILE,), float("-inf"), tl.float32), v
     fewest = tl.full((TILE,), float("inf"), tl.float32)
-    for start in tl.static_range(0, V, TILE):
+    for start in tl.range(0, V, TILE, loop_unroll_factor=4):
         x = _tile(logits, banned_ptr, seen, bias, flags, cold, penalty, v + start, V)
         place = tl.where(x > most, v + start, place)
         most = tl.maximum(most, x)
@@ -138,7 +138,7 @@ def sample(
             while (floor < ceiling) & (inside > top_k):
                 middle = _middle(floor, ceiling, times)
                 above = tl.zeros((TILE,), tl.int32)
-                for start in tl.static_range(0, V, TILE):
+                for start in tl.range(0, V, TILE, loop_unroll_factor=4):
                     x = _stored(logits, v + start, V)
                     above += (_keys(x) > middle).to(tl.int32)
                 count = tl.sum(above, axis=0)
@@ -154,7 +154,7 @@ def sample(
             while (low < high) & (inside > beyond + 1):
                 middle = _middle(low, high, times)
                 mass, above = tl.zeros((TILE,), tl.float32), tl.zeros((TILE,), tl.int32)
-                for start in tl.static_range(0, V, TILE):
+                for start in tl.range(0, V, TILE, loop_unroll_factor=4):
                     x = _stored(logits, v + start, V)
                     mass += tl.where(_keys(x) > middle, tl.exp(x - best), 0.0)
                     above += (_keys(x) > middle).to(tl.int32)
@@ -172,7 +172,7 @@ def sample(
         # In which tile the number falls, and where in it.
         tile = tl.arange(0, TILES)
         masses = tl.zeros((TILES,), tl.float32)
-        for start in tl.static_range(0, V, TILE):
+        for start in tl.range(0, V, TILE, loop_unroll_factor=4):
             x = _stored(logits, v + start, V)
             mass = tl.sum(_kept(x, best, floor, least), axis=0)
             masses = tl.where(tile == start // TILE, mass, masses)

@@ -79,9 +79,23 @@ def test_what_a_recording_wrote_counts_for_nothing():
     outbox = Outbox(1, torch.device("cpu"), None)
     for _ in range(3):
         write(outbox.drawn, [9])
-    outbox.restart()
+    outbox.make_room()
     write(outbox.drawn, [4])
     assert outbox.fetch().read() == [4]
+
+
+def test_a_launch_that_was_given_up_does_not_shift_the_answers_after_it():
+    outbox = Outbox(1, torch.device("cpu"), None)
+    outbox.make_room()
+    write(outbox.drawn, [1])
+    before = outbox.fetch()
+    outbox.make_room()
+    write(outbox.drawn, [2])  # an interrupt comes before it is fetched
+    for number in (3, 4, 5, 6, 7):
+        outbox.make_room()
+        write(outbox.drawn, [number])
+        assert outbox.fetch().read() == [number]
+    assert before.read() == [1]
 
 
 def test_a_machine_without_the_driver_is_told_so():

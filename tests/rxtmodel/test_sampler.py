@@ -293,6 +293,12 @@ def test_a_bias_beyond_the_vocabulary_is_refused():
         Sampler(SamplerConfig(logit_bias={5: 1.0})).draw(LOGITS)
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e-38, 1e-40, 1e-50])
+def test_a_temperature_that_leaves_no_other_token_a_chance_is_greedy(temperature):
+    config = SamplerConfig(temperature=temperature)
+    assert config == SamplerConfig() and Sampler(config).draw(LOGITS) == 1
+
+
 def test_a_bias_that_is_changed_later_changes_nothing():
     given = {0: 3.0}
     config = SamplerConfig(logit_bias=given)
