@@ -7,6 +7,7 @@ Head counts out of 16, as sparse query attention was published with
 from __future__ import annotations
 
 import functools
+import random
 import statistics
 import time
 from typing import TYPE_CHECKING
@@ -40,8 +41,8 @@ TARGETS = {
     ("model", "xSQA"): (2.9, 3.6, 3.75),
 }
 """Speed over GQA at each of the lengths, heads of 16 channels, forward."""
-REPEATS = 3
-LEAST_SECONDS = 0.03
+ROUNDS = 5
+LEAST_SECONDS = 0.1
 """Of a run."""
 
 
@@ -55,16 +56,18 @@ def run(settings: Settings) -> Report:
     report = Report("attention", "fewer query heads at long sequences")
     lengths = (64, 96, 128) if settings.quick else LENGTHS
     columns = ["what", "tokens", "GQA ms", *KINDS]
-    table = Table("Speed over GQA 16/4 (bf16, causal, batch 1; medians)", columns)
+    table = Table(
+        "Speed over GQA 16/4 (bf16, causal, batch 1; in the same round, medians)", columns
+    )
     for place, length in enumerate(lengths):
         for name, width in WIDTHS.items():
             for backward in (False, True):
-                timed = functools.partial(_layer, width, length, device, backward)
+                made = functools.partial(_layer, width, length, device, backward)
                 kind = "layer, forward" + (" and backward" if backward else "")
-                found = _row(table, f"{kind}, {name}", length, timed)
+                found = _row(table, f"{kind}, {name}", length, made, device)
                 if width == 256 and not backward:
                     _check(report, "layer", place, length, found)
-        found = _row(table, "model of 8 layers, forward", length, _model(length, device))
+        found = _row(table, "model of 8 layers, forward", length, _model(length, device), device)
         _check(report, "model", place, length, found)
     report.tables = [table]
     report.notes = [
@@ -79,11 +82,22 @@ def run(settings: Settings) -> Report:
 
 
 def _row(
-    table: Table, what: str, length: int, timed: Callable[[tuple[int, int]], float]
+    table: Table,
+    what: str,
+    length: int,
+    made: Callable[[tuple[int, int]], Callable[[], object]],
+    device: str,
 ) -> dict[str, float]:
-    seconds = {kind: timed(heads) for kind, heads in KINDS.items()}
-    speed = {kind: seconds["GQA"] / each for kind, each in seconds.items()}
-    table.add(what, length, seconds["GQA"] * 1e3, *speed.values())
+    runs = {kind: _Run(made(heads), device) for kind, heads in KINDS.items()}
+    order, rounds = list(KINDS), []
+    draw = random.Random(0)
+    for _ in range(ROUNDS):
+        draw.shuffle(order)  # a device is slower after much work, and faster after little
+        rounds.append({kind: runs[kind].seconds() for kind in order})
+    speed = {
+        kind: statistics.median(times["GQA"] / times[kind] for times in rounds) for kind in KINDS
+    }
+    table.add(what, length, statistics.median(t["GQA"] for t in rounds) * 1e3, *speed.values())
     return speed
 
 
@@ -95,24 +109,26 @@ def _check(report: Report, what: str, place: int, length: int, speed: dict[str, 
             report.checks.append(check)
 
 
-def _layer(width: int, length: int, device: str, backward: bool, heads: tuple[int, int]) -> float:
+def _layer(
+    width: int, length: int, device: str, backward: bool, heads: tuple[int, int]
+) -> Callable[[], object]:
     layer = Attention(width, *heads, width // 16).to(device, _dtype(device))
     layer.kernel = load_kernel(_backend(device))
     x = torch.randn(1, length, width, device=device, dtype=_dtype(device), requires_grad=backward)
 
     def work() -> None:
-        out: Tensor = layer(x, causal=True)
-        if backward:
-            out.sum().backward()
+        with torch.set_grad_enabled(backward):
+            out: Tensor = layer(x, causal=True)
+            if backward:
+                out.sum().backward()
 
-    with torch.set_grad_enabled(backward):
-        return _seconds(work, device)
+    return work
 
 
-def _model(length: int, device: str) -> Callable[[tuple[int, int]], float]:
+def _model(length: int, device: str) -> Callable[[tuple[int, int]], Callable[[], object]]:
     ids = torch.randint(10_000, (1, length), device=device)
 
-    def timed(heads: tuple[int, int]) -> float:
+    def made(heads: tuple[int, int]) -> Callable[[], object]:
         config = LmConfig(
             vocab_size=10_000,
             embed_dim=256,
@@ -123,10 +139,9 @@ def _model(length: int, device: str) -> Callable[[tuple[int, int]], float]:
             max_seq_len=length,
         )
         model = SqaLM(config, backend=_backend(device)).to(device, _dtype(device))
-        with torch.inference_mode():
-            return _seconds(lambda: model(ids), device)
+        return torch.inference_mode()(functools.partial(model, ids))
 
-    return timed
+    return made
 
 
 def _backend(device: str) -> Backend:
@@ -139,29 +154,27 @@ def _dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if device == "cuda" else torch.float32
 
 
-def _seconds(work: Callable[[], object], device: str) -> float:
-    """The median of some runs after two that do not count: one prepares, one says how long it is.
+class _Run:
+    """As many times the work as fill some milliseconds, one right after the other: so the GPU never
+    waits for its host to launch the next kernel, and it is its time that is measured."""
 
-    A run is as many times the work as fill some milliseconds, one right after the other: so the
-    GPU never waits for its host to launch the next kernel, and it is its time that is measured.
-    """
-    work()
-    count = 1
-    if device == "cuda":
-        torch.cuda.synchronize()
-        count = max(1, min(50, round(LEAST_SECONDS / _run_of(work, 1, device))))
-    return statistics.median(_run_of(work, count, device) for _ in range(REPEATS)) / count
+    def __init__(self, work: Callable[[], object], device: str) -> None:
+        self._work, self._device, self._count = work, device, 1
+        work()  # compiles
+        if device == "cuda":
+            torch.cuda.synchronize()
+            self._count = max(1, min(50, round(LEAST_SECONDS / self.seconds())))
 
-
-def _run_of(work: Callable[[], object], count: int, device: str) -> float:
-    if device == "cpu":
-        began = time.perf_counter()
-        work()
-        return time.perf_counter() - began
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(count):
-        work()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
+    def seconds(self) -> float:
+        """Of one, on the GPU."""
+        if self._device == "cpu":
+            began = time.perf_counter()
+            self._work()
+            return time.perf_counter() - began
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(self._count):
+            self._work()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3 / self._count
