@@ -81,6 +81,7 @@ class DecodeLoop:
             self._collect()
         runnable = self._runnable() if self._running else None
         if runnable:
+            self.lanes.give_way(len(runnable))  # by now, what the last one gave is delivered
             self._step(runnable)
         # Whatever else there is to do, subscribers get their tokens first.
         if (self._waiting and len(self._running) < self.model.max_batch) or (

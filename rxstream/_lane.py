@@ -237,6 +237,16 @@ class Lane:
         return self._state.ident == threading.get_ident()
 
     @property
+    def waits(self) -> bool:
+        """Whether its thread was woken for something, and has not come to run yet."""
+        return self._state.idle and bool(self._state.actions)
+
+    @property
+    def works(self) -> bool:
+        """Whether it is in the middle of something."""
+        return self._state.worked[1] is not None
+
+    @property
     def busy_seconds(self) -> float:
         """Time spent in actions so far."""
         before, began = self._state.worked

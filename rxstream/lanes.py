@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from reactivex.scheduler import VirtualTimeScheduler
 
+from ._give_way import GiveWay
 from ._lane import Lane, deliver_later, log_error
 from ._relief import Watch
 from .errors import BackpressureDeadlock, ClosedError
@@ -166,6 +167,10 @@ def refuse_to_wait(*lanes: LaneLike, what: str) -> None:
             )
 
 
+def _to_nobody(answers: int) -> None:
+    """There is no thread to give way to."""
+
+
 class Lanes:
     """The lanes of one runtime. ``memory`` is ``decode`` itself unless the model is thread-safe."""
 
@@ -187,6 +192,8 @@ class Lanes:
         """Lanes without threads: what waits for them has to run them."""
         self.rest = 0.0
         """Seconds for which background work that others do not wait for is put off."""
+        self.give_way: Callable[[int], object] = _to_nobody
+        """On the decode lane, between two steps; of how many answers the last one was."""
         self._advance: Callable[[], object] | None = None
 
     @classmethod
@@ -205,6 +212,7 @@ class Lanes:
         Watch(clock, dict.fromkeys((decode, memory, io, events)))
         lanes = cls(decode=decode, memory=memory, io=io, clock=clock, events=events)
         lanes.rest = rest
+        lanes.give_way = GiveWay([lane for lane in (memory, io, events) if lane is not decode])
         return lanes
 
     @classmethod

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 import pytest
 from reactivex.scheduler import CurrentThreadScheduler, VirtualTimeScheduler
 
+from rxstream import _give_way
+from rxstream._give_way import EVERY, MANY, GiveWay
 from rxstream._promise import Pending
 from rxstream.errors import BackpressureDeadlock, ClosedError
-from rxstream.lanes import Lane, SchedulerLane, call
+from rxstream.lanes import Lane, Lanes, SchedulerLane, call
 from rxstream.testing import HandClock
 
 
@@ -171,3 +173,60 @@ async def test_pending_on_a_loop():
         pending.result()
     threading.Thread(target=pending.resolve, args=(7,)).start()
     assert await pending == 7 == await pending == pending.result()
+
+
+def in_state(*, waits: bool = False, works: bool = False) -> SimpleNamespace:
+    return SimpleNamespace(waits=waits, works=works)
+
+
+class TestGivingWay:
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        clock = SimpleNamespace(now=1.0, pauses=0)
+
+        def sleep(seconds: float) -> None:
+            clock.now, clock.pauses = clock.now + seconds, clock.pauses + 1
+
+        fake = SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep)
+        monkeypatch.setattr(_give_way, "time", fake)
+        return clock
+
+    def test_a_lane_that_was_woken_and_cannot_run_is_given_way(self, clock):
+        idle, woken = in_state(), in_state(waits=True)
+        GiveWay([idle])(1)
+        assert clock.pauses == 0
+        GiveWay([idle, woken, woken])(1)
+        assert clock.pauses == 1
+
+    def test_beside_many_answers_so_is_one_in_the_middle_of_something(self, clock):
+        GiveWay([in_state(works=True)])(MANY - 1)
+        assert clock.pauses == 0
+        GiveWay([in_state(works=True)])(MANY)
+        assert clock.pauses == 1
+
+    def test_it_is_done_now_and_then_only(self, clock):
+        give_way = GiveWay([in_state(waits=True)])
+        for _ in range(100):
+            give_way(1)
+            clock.now += EVERY / 10
+        assert clock.pauses == 10
+
+    def test_a_lane_waits_from_being_woken_until_it_runs(self, lane):
+        begun, go_on = threading.Event(), threading.Event()
+        call(lane, lambda: None)
+        while not lane._state.idle:  # it is about to wait
+            time.sleep(0)
+        assert not lane.waits
+        with lane._state.lock:  # which its thread needs to run
+            lane._state.actions.append(lambda: (begun.set(), go_on.wait(30)))
+            lane._state.wake.notify()
+            assert lane.waits
+        assert begun.wait(30) and lane.works and not lane.waits
+        go_on.set()
+        call(lane, lambda: None)
+
+    def test_a_runtime_gives_way_to_all_lanes_but_decode(self):
+        lanes = Lanes.threads(thread_safe=False)
+        assert set(lanes.give_way._lanes) == {lanes.io, lanes.events}
+        lanes = Lanes.threads(thread_safe=True)
+        assert set(lanes.give_way._lanes) == {lanes.memory, lanes.io, lanes.events}
