@@ -17,8 +17,8 @@ from rxtmodel.engine import open_engine
 
 from .engine_load import Load
 from .report import Check, Report, Table
-from .users_load import through
-from .users_processes import Wanted, divided
+from .users_load import Wanted, through
+from .users_processes import divided
 
 if TYPE_CHECKING:
     from .measure import Settings

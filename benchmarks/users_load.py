@@ -9,13 +9,22 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+
+from adapters.model import load_model
+from adapters.rxt_adapter import RxtAdapter
+from adapters.tokenizer import Tokenizer
 from rxstream import Runtime, Sampling
+from rxtmodel.layout import arrange
+
+from . import llama
+from .engine_load import shape_of
+from .engine_model import mini
+from .loop import endless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from adapters.rxt_adapter import RxtAdapter
-    from adapters.tokenizer import Tokenizer
     from rxstream import Conversation, Event, Interaction
 
     from .engine_load import Shape
@@ -31,6 +40,28 @@ class Place(NamedTuple):
     seconds: float
     temperature: float
     shape: Shape
+
+
+class Wanted(NamedTuple):
+    """What to measure, as a process can be told it."""
+
+    model: str | None
+    """As ``load_model`` takes it; None: "mini" with random weights on a GPU."""
+    count: int
+    seconds: float
+
+    def place(self) -> Place:
+        """With the model in it."""
+        if self.model is None:
+            port = _mini(self.count)
+        else:
+            given = endless(load_model(self.model))
+            port = RxtAdapter(
+                given.model, given.tokenizer, max_batch=self.count, fingerprint="endless"
+            )
+        shape = shape_of(port.model.config.max_seq_len)
+        temperature = 0.8 if self.model is None else 0.0
+        return Place(port, self.count, self.seconds, temperature, shape)
 
 
 class Times(NamedTuple):
@@ -168,3 +199,13 @@ def _words(tokenizer: Tokenizer) -> list[int]:
     """Ids that are whole texts."""
     texts = {token: tokenizer.decode([token]) for token in range(tokenizer.vocab_size)}
     return [token for token, text in texts.items() if text.strip("\ufffd")]
+
+
+def _mini(count: int) -> RxtAdapter:
+    model = arrange(mini().to("cuda", torch.bfloat16).eval().requires_grad_(False))
+    draw, words = random.Random(0), []
+    for _ in range(20_000):
+        syllables = [draw.choice("bdfklmnprst") + draw.choice("aeiou") for _ in range(4)]
+        words.append("".join(syllables)[: draw.randint(3, 8)])
+    tokenizer = Tokenizer.train([" ".join(words)], vocab_size=llama.VOCAB)
+    return RxtAdapter(model, tokenizer, max_batch=count, fingerprint="random")

@@ -5,50 +5,18 @@ from __future__ import annotations
 import functools
 import gc
 import multiprocessing
-import random
 from multiprocessing import connection
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import torch
-
-from adapters.model import load_model
-from adapters.rxt_adapter import RxtAdapter
-from adapters.tokenizer import Tokenizer
-from rxtmodel.layout import arrange
-
-from . import llama
-from .engine_load import shape_of
-from .engine_model import mini
-from .loop import endless
-from .users_load import Place, Times, through
+from .users_load import Times, through
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.synchronize import Barrier
 
+    from .users_load import Wanted
+
 _PATIENCE = 300.0
-
-
-class Wanted(NamedTuple):
-    """What a process needs to know to measure."""
-
-    model: str | None
-    """As ``load_model`` takes it; None: "mini" with random weights on a GPU."""
-    count: int
-    seconds: float
-
-    def place(self) -> Place:
-        """With the model in it."""
-        if self.model is None:
-            port = _mini(self.count)
-        else:
-            given = endless(load_model(self.model))
-            port = RxtAdapter(
-                given.model, given.tokenizer, max_batch=self.count, fingerprint="endless"
-            )
-        shape = shape_of(port.model.config.max_seq_len)
-        temperature = 0.8 if self.model is None else 0.0
-        return Place(port, self.count, self.seconds, temperature, shape)
 
 
 def divided(wanted: Wanted, processes: int) -> Times:
@@ -89,13 +57,3 @@ def _measure(wanted: Wanted, barrier: Barrier, end: Connection) -> None:
     except BaseException:
         barrier.abort()  # or the others would wait for this one
         raise
-
-
-def _mini(count: int) -> RxtAdapter:
-    model = arrange(mini().to("cuda", torch.bfloat16).eval().requires_grad_(False))
-    draw, words = random.Random(0), []
-    for _ in range(20_000):
-        syllables = [draw.choice("bdfklmnprst") + draw.choice("aeiou") for _ in range(4)]
-        words.append("".join(syllables)[: draw.randint(3, 8)])
-    tokenizer = Tokenizer.train([" ".join(words)], vocab_size=llama.VOCAB)
-    return RxtAdapter(model, tokenizer, max_batch=count, fingerprint="random")

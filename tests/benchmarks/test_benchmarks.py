@@ -16,6 +16,8 @@ from benchmarks.loop import answer, endless
 from benchmarks.measure import interleave
 from benchmarks.report import Check, Report, Table
 from benchmarks.stateless import Stateless, decoder_weights
+from benchmarks.users_load import Wanted
+from benchmarks.users_processes import divided
 from rxstream.model import Sampling
 from rxtmodel import AttentionConfig, MemoryConfig, ReactiveTransformer, RxtConfig, save_model
 
@@ -66,6 +68,11 @@ def test_a_case_runs(
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
     for check in found["checks"]:
         assert check["measured"] > 0 and isinstance(check["met"], bool)
+
+
+def test_a_process_of_many_that_fails_ends_the_measurement() -> None:
+    with pytest.raises(RuntimeError, match="a process that measures has failed"):
+        divided(Wanted("no-such-model", 4, 0.1), 2)
 
 
 def test_an_unknown_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

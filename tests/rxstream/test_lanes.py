@@ -211,19 +211,20 @@ class TestGivingWay:
             clock.now += EVERY / 10
         assert clock.pauses == 10
 
-    def test_a_lane_waits_from_being_woken_until_it_runs(self, lane):
-        begun, go_on = threading.Event(), threading.Event()
-        call(lane, lambda: None)
-        while not lane._state.idle:  # it is about to wait
-            time.sleep(0)
+    def test_a_lane_waits_that_was_woken_and_has_not_come_to_run(self):
+        lane = Lane("no thread comes")
+        lane._state.idle = True
         assert not lane.waits
-        with lane._state.lock:  # which its thread needs to run
-            lane._state.actions.append(lambda: (begun.set(), go_on.wait(30)))
-            lane._state.wake.notify()
-            assert lane.waits
-        assert begun.wait(30) and lane.works and not lane.waits
+        lane.submit(lambda: None)
+        assert lane.waits
+
+    def test_a_lane_in_the_middle_of_something_works_and_waits_for_nothing(self, lane):
+        begun, go_on = threading.Event(), threading.Event()
+        lane.submit(lambda: (begun.set(), go_on.wait(30)))
+        assert begun.wait(30)
+        lane.submit(lambda: None)
+        assert lane.works and not lane.waits
         go_on.set()
-        call(lane, lambda: None)
 
     def test_a_runtime_gives_way_to_all_lanes_but_decode(self):
         lanes = Lanes.threads(thread_safe=False)
