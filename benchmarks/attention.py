@@ -7,9 +7,7 @@ Head counts out of 16, as sparse query attention was published with
 from __future__ import annotations
 
 import functools
-import random
 import statistics
-import time
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +17,8 @@ from rxtmodel import AttentionConfig, LmConfig, SqaLM
 from rxtmodel.attention import Attention
 from rxtmodel.backends import load_kernel
 
+from . import attention_ragged
+from .device_run import Run, in_turns
 from .measure import NeedsGpu
 from .report import Check, Report, Table
 
@@ -41,9 +41,6 @@ TARGETS = {
     ("model", "xSQA"): (2.9, 3.6, 3.75),
 }
 """Speed over GQA at each of the lengths, heads of 16 channels, forward."""
-ROUNDS = 5
-LEAST_SECONDS = 0.1
-"""Of a run."""
 
 
 def run(settings: Settings) -> Report:
@@ -55,7 +52,7 @@ def run(settings: Settings) -> Report:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     report = Report("attention", "fewer query heads at long sequences")
     lengths = (64, 96, 128) if settings.quick else LENGTHS
-    columns = ["what", "tokens", "GQA ms", *KINDS]
+    columns = ["what", "tokens", "GQA ms", *KINDS, "xSQA ms", "launched in"]
     table = Table(
         "Speed over GQA 16/4 (bf16, causal, batch 1; in the same round, medians)", columns
     )
@@ -69,7 +66,7 @@ def run(settings: Settings) -> Report:
                     _check(report, "layer", place, length, found)
         found = _row(table, "model of 8 layers, forward", length, _model(length, device), device)
         _check(report, "model", place, length, found)
-    report.tables = [table]
+    report.tables = [table, attention_ragged.table(device, quick=settings.quick)]
     report.notes = [
         f"device: {torch.cuda.get_device_name() if device == 'cuda' else 'CPU'}",
         "layer: projections and attention, no RoPE; of heads of 16 channels forward by the kernel "
@@ -77,6 +74,9 @@ def run(settings: Settings) -> Report:
         "layers of width 256 with RoPE and SwiGLU 768, norm, head over 10,000 tokens",
         "the limit is 2 for SQA and sSQA and 4 for xSQA: attention is all of the work only in the "
         "limit of long sequences",
+        "launched in: ms that the host takes to launch xSQA; where they are no less than its own, "
+        "it is the host that was measured",
+        *attention_ragged.NOTES,
     ]
     return report
 
@@ -88,16 +88,13 @@ def _row(
     made: Callable[[tuple[int, int]], Callable[[], object]],
     device: str,
 ) -> dict[str, float]:
-    runs = {kind: _Run(made(heads), device) for kind, heads in KINDS.items()}
-    order, rounds = list(KINDS), []
-    draw = random.Random(0)
-    for _ in range(ROUNDS):
-        draw.shuffle(order)  # a device is slower after much work, and faster after little
-        rounds.append({kind: runs[kind].seconds() for kind in order})
+    runs = {kind: Run(made(heads), device) for kind, heads in KINDS.items()}
+    rounds = in_turns(runs)
     speed = {
         kind: statistics.median(times["GQA"] / times[kind] for times in rounds) for kind in KINDS
     }
-    table.add(what, length, statistics.median(t["GQA"] for t in rounds) * 1e3, *speed.values())
+    gqa, xsqa = (statistics.median(t[kind] for t in rounds) * 1e3 for kind in ("GQA", "xSQA"))
+    table.add(what, length, gqa, *speed.values(), xsqa, runs["xSQA"].launched * 1e3)
     return speed
 
 
@@ -152,29 +149,3 @@ def _backend(device: str) -> Backend:
 def _dtype(device: str) -> torch.dtype:
     """On a CPU only that it runs is shown; not every one has products in sixteen bits."""
     return torch.bfloat16 if device == "cuda" else torch.float32
-
-
-class _Run:
-    """As many times the work as fill some milliseconds, one right after the other: so the GPU never
-    waits for its host to launch the next kernel, and it is its time that is measured."""
-
-    def __init__(self, work: Callable[[], object], device: str) -> None:
-        self._work, self._device, self._count = work, device, 1
-        work()  # compiles
-        if device == "cuda":
-            torch.cuda.synchronize()
-            self._count = max(1, min(50, round(LEAST_SECONDS / self.seconds())))
-
-    def seconds(self) -> float:
-        """Of one, on the GPU."""
-        if self._device == "cpu":
-            began = time.perf_counter()
-            self._work()
-            return time.perf_counter() - began
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        for _ in range(self._count):
-            self._work()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1e3 / self._count

@@ -15,6 +15,7 @@ import torch
 from rxtmodel import SamplerConfig
 from rxtmodel.engine import open_engine
 
+from . import mps
 from .engine_load import Load
 from .report import Check, Report, Table
 from .users_load import Wanted, through
@@ -53,6 +54,9 @@ def run(settings: Settings) -> Report:
             gc.unfreeze()
         del place
         found[f"{processes} processes"] = divided(wanted, processes)
+        if on_gpu and mps.why_not() is None:
+            with mps.shared():
+                found[f"{processes} processes, MPS"] = divided(wanted, processes)
         for name, times in found.items():
             _add(table, name, count, times)
             label = f"tokens a second of the engine alone, {count} conversations, {name}"
@@ -67,6 +71,11 @@ def run(settings: Settings) -> Report:
         "Both are in the process of the model, as is all that the runtime does",
         "processes: a share of the conversations, a runtime and the model in each, on one device; "
         "with subscribe",
+        *(
+            [f"MPS, by which kernels of processes run beside each other: {reason}"]
+            if on_gpu and (reason := mps.why_not())
+            else []
+        ),
         "first token: from the query; remembered: from the last token",
     ]
     return report

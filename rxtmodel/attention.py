@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .backends import Kernel
     from .cache import LayerCache
     from .config import AttentionConfig
+    from .rope import Rotate
 
 _OPEN = 1.0, 0.01
 """Mean and deviation of a new output gate's weights, as published."""
@@ -59,6 +60,7 @@ class Attention(nn.Module):
         self.copies = max(1, num_kv_heads // num_query_heads)
         """Times that each query head is used; more than once in the reversed form."""
         self.kernel: Kernel = sdpa
+        self.rotate: Rotate = rotate
         inner = max(num_query_heads, num_kv_heads) * head_dim
         self.q_proj = Linear(embed_dim, num_query_heads * head_dim, bias=False)
         self.k_proj = Linear(embed_dim, num_kv_heads * head_dim, bias=False)
@@ -110,7 +112,7 @@ class Attention(nn.Module):
         v_BGKH = self.v_proj(kv_BKD).view(shape).transpose(1, 2)
         if self.k_norm is not None:
             k_BGKH = self.k_norm(k_BGKH)
-        return (k_BGKH if rope is None else rotate(k_BGKH, rope)), v_BGKH
+        return (k_BGKH if rope is None else self.rotate(k_BGKH, rope)), v_BGKH
 
     def attend(
         self,
@@ -128,7 +130,7 @@ class Attention(nn.Module):
         if self.q_norm is not None:
             q_BNTH = self.q_norm(q_BNTH)
         if rope is not None:
-            q_BNTH = rotate(q_BNTH, rope)
+            q_BNTH = self.rotate(q_BNTH, rope)
         return self._mix(x_BTD, q_BNTH, kv, mask, causal)
 
     def forward(
@@ -154,7 +156,7 @@ class Attention(nn.Module):
             q, k = qk.split((self.num_query_heads, self.num_kv_heads), dim=1)
             qk = torch.cat((self.q_norm(q), self.k_norm(k)), dim=1)
         if rope is not None:
-            qk = rotate(qk, rope)
+            qk = self.rotate(qk, rope)
         kv = cache.append(qk[:, self.num_query_heads :], v_BGTH)
         return self._mix(x_BTD, qk[:, : self.num_query_heads], kv, mask, causal)
 

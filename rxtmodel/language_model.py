@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .attention import Attention
-from .backends import load_gated, load_kernel
+from .backends import load_gated, load_kernel, load_rotate
 from .feed_forward import FeedForward
 from .linear import Int8, Linear, linear_of
 from .memory.stacked import StackedAttention
@@ -37,10 +37,12 @@ class LanguageModel(Pretrained, Positioned):
 
     def use_backend(self, backend: Backend) -> None:
         """Compute every attention by ``backend``; BackendUnavailable says why it cannot be."""
-        kernel, gated = load_kernel(backend), load_gated(backend)
+        kernel, gated, turn = load_kernel(backend), load_gated(backend), load_rotate(backend)
         for module in self.modules():
             if isinstance(module, Attention | StackedAttention):
                 module.kernel = kernel
+                if isinstance(module, Attention):
+                    module.rotate = turn
             elif isinstance(module, FeedForward):
                 module.kernel = gated
         self.backend = backend

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Rotate = Callable[[Tensor, Tensor], Tensor]
+
 
 def rope_table(
     max_len: int, head_dim: int, base: float = 10_000.0, rounding: str = "none"

@@ -4,7 +4,7 @@ eager   plain products and a softmax, the reference
 sdpa    PyTorch's scaled_dot_product_attention, the default
 flash   the flash-attn package on a CUDA device, batches of different lengths without padding
 triton  sdpa, but kernels of ours for rows with padding and narrow heads on a CUDA device, and for
-        gated feed-forwards of many tokens; the engine's
+        gated feed-forwards of many tokens, and for rotary positions; the engine's
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from ..errors import ConfigError
 from ..feed_forward import gate_and_up
+from ..rope import rotate
 from .eager import eager
 from .sdpa import sdpa
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..feed_forward import Gated
+    from ..rope import Rotate
 
-__all__ = ["Backend", "Kernel", "load_gated", "load_kernel"]
+__all__ = ["Backend", "Kernel", "load_gated", "load_kernel", "load_rotate"]
 
 Backend = Literal["eager", "sdpa", "flash", "triton"]
 
@@ -77,3 +79,12 @@ def load_gated(name: Backend) -> Gated:
 
         return load_gated()
     return gate_and_up
+
+
+def load_rotate(name: Backend) -> Rotate:
+    """How queries and keys are turned where that one is chosen."""
+    if name == "triton":
+        from .triton import load_rotate
+
+        return load_rotate()
+    return rotate

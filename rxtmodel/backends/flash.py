@@ -1,11 +1,14 @@
-"""Attention by the flash-attn package; the only file that imports it."""
+"""Flash attention, rows of different lengths laid end to end: by the flash-attn package (no other
+file imports it), or where it is not installed by what PyTorch has of it."""
 
 # Shape suffixes: B rows, T query tokens, K keys, N query heads, G kv heads, H head width,
-# X keys of all rows together.
+# X keys of all rows together, Y queries.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import BackendUnavailable
+from .sdpa import sdpa
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from . import Kernel
 
 _DTYPES = (torch.float16, torch.bfloat16)
@@ -27,65 +33,105 @@ def load_flash() -> Kernel:
             "backend 'flash' needs a CUDA device and there is none here; use backend 'sdpa'"
         )
     try:
-        package: Any = importlib.import_module("flash_attn")
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"backend 'flash' needs the package flash-attn ({error}); "
-            "install it with: pip install 'rxstream[flash]', or use backend 'sdpa'"
-        ) from error
-
-    def flash(
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        mask: Tensor | None = None,
-        causal: bool = False,
-        dropout: float = 0.0,
-    ) -> Tensor:
-        if reason := _refusal(q):
-            raise BackendUnavailable(reason)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        if mask is None or mask.dim() == 2:
-            # A mask of two dimensions is causal for the last T of K tokens, and that is how the
-            # package aligns T queries with K keys.
-            causal = causal or mask is not None
-            out = package.flash_attn_func(q, k, v, dropout_p=dropout, causal=causal)
-        else:
-            out = _packed(package, q, k, v, mask, dropout)
-        return out.transpose(1, 2)
-
-    return flash
+        package = importlib.import_module("flash_attn")
+    except ImportError:
+        return _of_pytorch
+    return functools.partial(_of_package, package)
 
 
-def _refusal(q: Tensor) -> str | None:
-    """Why the package cannot compute with such tensors."""
+def _of_package(
+    package: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+) -> Tensor:
+    _check(q)
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    if mask is None or mask.dim() == 2:
+        # A mask of two dimensions is causal for the last T of K tokens, and that is how the
+        # package aligns T queries with K keys.
+        causal = causal or mask is not None
+        out = package.flash_attn_func(q, k, v, dropout_p=dropout, causal=causal)
+    else:
+        attend = functools.partial(package.flash_attn_varlen_func, dropout_p=dropout)
+        out = _packed(attend, q, k, v, mask)
+    return out.transpose(1, 2)
+
+
+def _of_pytorch(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+) -> Tensor:
+    """``sdpa`` has the same kernel for rows of one length; what it has for others drops nothing,
+    and its heads are multiples of 8 wide."""
+    _check(q)
+    if mask is None or mask.dim() == 2 or dropout or q.shape[-1] % 8:
+        return sdpa(q, k, v, mask=mask, causal=causal, dropout=dropout)
+    return _packed(_varlen, *(x.transpose(1, 2) for x in (q, k, v)), mask).transpose(1, 2)
+
+
+def _varlen(
+    q_YNH: Tensor,
+    k_XGH: Tensor,
+    v_XGH: Tensor,
+    *,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    max_seqlen_q: int,
+    max_seqlen_k: int,
+) -> Tensor:
+    """PyTorch's, by the names of the package."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    shared = q_YNH.shape[1] != k_XGH.shape[1]
+    settings = {"enable_gqa": shared} if _asks(varlen_attn) else {}
+    out = varlen_attn(
+        q_YNH, k_XGH, v_XGH, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, **settings
+    )
+    assert isinstance(out, Tensor)  # nothing else was asked for
+    return out
+
+
+@functools.cache
+def _asks(function: Callable[..., object]) -> bool:
+    """Whether it wants to be told that heads share keys: from PyTorch 2.12 on."""
+    return "enable_gqa" in inspect.signature(function).parameters
+
+
+def _check(q: Tensor) -> None:
     if q.device.type == "cuda" and q.dtype in _DTYPES:
-        return None
-    return (
+        return
+    raise BackendUnavailable(
         f"backend 'flash' computes float16 and bfloat16 on CUDA, not {q.dtype} on "
         f"{q.device.type}; move the model there, or use backend 'sdpa'"
     )
 
 
 def _packed(
-    package: Any, q_BTNH: Tensor, k_BKGH: Tensor, v_BKGH: Tensor, mask: Tensor, dropout: float
+    attend: Callable[..., Tensor], q_BTNH: Tensor, k_BKGH: Tensor, v_BKGH: Tensor, mask: Tensor
 ) -> Tensor:
     """Rows with keys of their own: those that exist are laid end to end, none is padded."""
-    batch, length = q_BTNH.shape[:2]
-    exists_BK = mask.expand(batch, 1, 1, k_BKGH.shape[1])[:, 0, 0]
-    k_XGH, v_XGH = k_BKGH[exists_BK], v_BKGH[exists_BK]
-    counts = exists_BK.sum(-1, dtype=torch.int32)
-    ends = F.pad(counts.cumsum(0, dtype=torch.int32), (1, 0))
-    starts = torch.arange(batch + 1, device=q_BTNH.device, dtype=torch.int32) * length
-    out = package.flash_attn_varlen_func(
+    (batch, length), keys = q_BTNH.shape[:2], k_BKGH.shape[1]
+    exists_BK = mask.expand(batch, 1, 1, keys)[:, 0, 0]
+    at_X = exists_BK.flatten().nonzero().squeeze(1)  # the host waits for how many there are
+    out = attend(
         q_BTNH.reshape(batch * length, *q_BTNH.shape[2:]),
-        k_XGH,
-        v_XGH,
-        cu_seqlens_q=starts,
-        cu_seqlens_k=ends,
+        k_BKGH.flatten(0, 1).index_select(0, at_X),
+        v_BKGH.flatten(0, 1).index_select(0, at_X),
+        cu_seqlens_q=torch.arange(
+            0, (batch + 1) * length, length, device=mask.device, dtype=torch.int32
+        ),
+        cu_seqlens_k=F.pad(exists_BK.sum(1).cumsum(0, dtype=torch.int32), (1, 0)),
         max_seqlen_q=length,
-        max_seqlen_k=int(counts.max()),
-        dropout_p=dropout,
+        max_seqlen_k=keys,
     )
     return out.view(batch, length, *out.shape[1:])

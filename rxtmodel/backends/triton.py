@@ -1,5 +1,5 @@
-"""PyTorch's attention, but rows with padding, and narrow heads, by kernels of ours; and the first
-half of gated feed-forwards in one."""
+"""PyTorch's attention, but rows with padding, and narrow heads, by kernels of ours; positions, and
+the first half of gated feed-forwards, in one each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ..errors import BackendUnavailable
 from ..feed_forward import gate_and_up
+from ..rope import rotate
 from .sdpa import sdpa
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..feed_forward import Gated
     from ..linear import Linear
+    from ..rope import Rotate
     from . import Kernel
 
 _WIDTHS = (16, 32, 64, 128)
@@ -81,5 +83,24 @@ def load_gated() -> Gated:
             return gate_and_up(x, linear, act)
         rows = x.reshape(count, -1).contiguous()
         return gate_up(rows, linear.weight, linear.bias).view(*x.shape[:-1], -1)
+
+    return kernel
+
+
+def load_rotate() -> Rotate:
+    """As ``load_kernel``, which says whether it can be had."""
+    from ..kernels.encode import turn
+
+    def kernel(x: Tensor, table: Tensor) -> Tensor:
+        shared = table.dim() == 3 and table.shape[1] == x.shape[-2] and not table.is_complex()
+        trains = torch.is_grad_enabled() and x.requires_grad
+        if x.device.type != "cuda" or not shared or table.stride(-1) != 1 or trains:
+            return rotate(x, table)
+        batch, heads, length, width = x.shape
+        given = x.transpose(1, 2)  # heads of a token side by side, as a projection leaves them
+        rows = given.reshape(batch * length, heads * width)
+        out = torch.empty_like(rows)
+        turn(rows, table, out, length, heads * width, width)
+        return out.view(given.shape).transpose(1, 2)
 
     return kernel

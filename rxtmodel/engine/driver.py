@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _NOT_READY = 600
 _WITHOUT_TIMING = 2
+_MPS_ENABLED = 133
 
 
 @functools.cache
@@ -43,6 +44,15 @@ def call(name: str, status: int) -> None:
     """Raises RuntimeError where a function of the driver says so."""
     if status:
         raise RuntimeError(f"{name} failed with status {status} of the driver")
+
+
+def through_mps(index: int) -> bool:
+    """Whether kernels of other processes run on device ``index`` beside those of this one, by
+    NVIDIA's Multi-Process Service. Of a driver that cannot say so: no."""
+    device, found, number = ctypes.c_int(), ctypes.c_int(), ctypes.POINTER(ctypes.c_int)
+    call("cuDeviceGet", function("cuDeviceGet", number, ctypes.c_int)(device, index))
+    ask = function("cuDeviceGetAttribute", number, ctypes.c_int, ctypes.c_int)
+    return not ask(found, _MPS_ENABLED, device) and bool(found.value)
 
 
 class _Here(threading.local):

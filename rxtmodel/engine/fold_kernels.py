@@ -140,12 +140,8 @@ class FoldKernels:
         kv = torch.bmm(kv_LBTD.flatten(1, 2), self._keys[attention])
         groups = kv.shape[-1] // (2 * head)
         if lengths_B is not None:
-            turned, tile = groups * head, max(1, _TILE // power_of_two(groups * head))
             flat = kv.flatten(0, 1)
-            self._turn[(-(-len(flat) // tile),)](
-                flat, self._rope, len(flat), length, flat.shape[1], self._rope.stride(0),
-                C=turned, H=head, R=tile, CP=power_of_two(turned), num_warps=4,
-            )  # fmt: skip
+            self._turn(flat, self._rope, flat, length, groups * head, head)
             lengths_B = lengths_B.repeat(layers)
         q = q.view(rows, -1, q.shape[-1] // head, head).transpose(1, 2)
         k, v = kv.view(rows, length, 2 * groups, head).transpose(1, 2).split(groups, dim=1)

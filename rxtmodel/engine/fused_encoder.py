@@ -65,11 +65,7 @@ class FusedEncoder:
         queries, keys, head = own.num_query_heads, own.num_kv_heads, own.head_dim
         if self._turned:
             turned = (queries + keys) * head
-            tile = max(1, 2 * _PRODUCT // power_of_two(turned))
-            self._kernels.turn[(-(-len(joined) // tile),)](
-                joined, self._rope, len(joined), length, joined.shape[1], self._rope.stride(0),
-                C=turned, H=head, R=tile, CP=power_of_two(turned), num_warps=4,
-            )  # fmt: skip
+            self._kernels.turn(joined, self._rope, joined, length, turned, head)
         parts = joined.view(batch, length, -1, head).transpose(1, 2)
         q, k, v = parts.split((queries, keys, keys), dim=1)
         mixed = self._attend(q, k, v, lengths_B).transpose(1, 2).reshape(batch * length, -1)

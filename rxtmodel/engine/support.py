@@ -9,6 +9,7 @@ from torch import nn
 
 from ..feed_forward import FeedForward
 from ..memory import MemoryAttention, MemoryCrossAttention
+from .driver import through_mps
 from .persistent import why_not_planned
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def why_not_persistent(model: ReactiveTransformer) -> str | None:
     major, minor = torch.cuda.get_device_capability(device)
     if major != 9:
         return f"its kernel is for devices of compute capability 9, this one has {major}.{minor}"
+    if through_mps(device.index or 0):
+        # Its blocks wait for each other. With those of a second one between them, for ever.
+        return "other processes may run one beside it (MPS)"
     try:
         from ..kernels import cuda  # noqa: F401
     except ImportError as error:

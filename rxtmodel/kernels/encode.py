@@ -4,8 +4,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @triton.jit
@@ -29,21 +34,37 @@ def add_norm(
 
 
 @triton.jit
-def turn(
-    x_ptr, rope_ptr, count, length, row, rope_stride,
+def _turn(
+    x_ptr, out_ptr, rope_ptr, count, length, row, out_row, rope_stride, rope_row,
     C: tl.constexpr, H: tl.constexpr, R: tl.constexpr, CP: tl.constexpr,
 ):  # fmt: skip
-    """Rotate the first C columns of ``x`` [rows, row] in place, pairs interleaved, by the position
-    of each row in its sequence of ``length``."""
-    r, c = tl.program_id(0) * R + tl.arange(0, R), tl.arange(0, CP)
+    r, c = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R), tl.arange(0, CP)
     ok = (r < count)[:, None] & (c < C)[None, :]
-    at = x_ptr + r.to(tl.int64)[:, None] * row + c[None, :]
-    x = tl.load(at, mask=ok, other=0.0)
+    x = tl.load(x_ptr + r[:, None] * row + c[None, :], mask=ok, other=0.0)
     pair = tl.arange(0, CP // 2) % (H // 2)
-    table = rope_ptr + (r % length)[:, None] * (H // 2) + pair[None, :]
+    table = rope_ptr + (r % length)[:, None] * rope_row + pair[None, :]
     inside = (r < count)[:, None]
     cos = tl.load(table, mask=inside, other=0.0)
     sin = tl.load(table + rope_stride, mask=inside, other=0.0)
     even, odd = tl.split(tl.reshape(x.to(tl.float32), (R, CP // 2, 2)))
     turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
+    at = out_ptr + r[:, None] * out_row + c[None, :]
     tl.store(at, tl.reshape(turned, (R, CP)).to(x.dtype), mask=ok)
+
+
+_VALUES = 4096
+"""Values of a tile."""
+
+
+def turn(x: Tensor, rope: Tensor, out: Tensor, length: int, columns: int, head: int) -> None:
+    """Rotate the first ``columns`` of ``x`` [rows, ...], heads of width ``head``, into ``out``,
+    which may be ``x``: pairs interleaved, by the position of a row in its sequence of ``length``.
+
+    ``rope`` is a table [2, positions, head / 2], see ``rope.rope_table``.
+    """
+    padded = triton.next_power_of_2(columns)
+    tile = max(1, _VALUES // padded)
+    _turn[(triton.cdiv(len(x), tile),)](
+        x, out, rope, len(x), length, x.stride(0), out.stride(0), *rope.stride()[:2],
+        C=columns, H=head, R=tile, CP=padded, num_warps=4,
+    )  # fmt: skip

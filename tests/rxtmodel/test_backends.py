@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import types
 
 import pytest
@@ -13,6 +12,8 @@ from rxtmodel.backends import load_kernel
 from rxtmodel.backends.eager import eager
 
 from .tiny import random_ids, random_memory, tiny_config, tiny_model
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def test_the_default_is_that_of_pytorch():
@@ -39,17 +40,6 @@ def test_flash_needs_a_cuda_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BackendUnavailable, match="needs a CUDA device.*use backend 'sdpa'"):
         ReactiveTransformer(tiny_config(), backend="flash")
-
-
-def test_flash_needs_its_package(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-
-    def missing(name: str) -> None:
-        raise ImportError(f"No module named {name!r}")
-
-    monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(BackendUnavailable, match=r"flash-attn.*rxstream\[flash\]"):
-        load_kernel("flash")
 
 
 def dense(q, k, v, causal: bool) -> torch.Tensor:
@@ -83,16 +73,37 @@ def package_by_its_documentation() -> types.SimpleNamespace:
     )
 
 
-@pytest.fixture
-def flash(monkeypatch):
-    """The backend on this machine: its package stands in as its documentation describes it."""
+def varlen_by_its_documentation(*, asks: bool):
+    """PyTorch's function of rows laid end to end; from 2.12 on it asks whether heads share keys."""
+
+    def before(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k):
+        return package_by_its_documentation().flash_attn_varlen_func(
+            q, k, v, cu_seq_q, cu_seq_k, max_q, max_k, 0.0
+        )
+
+    def after(*arguments, enable_gqa=False):
+        assert enable_gqa or arguments[0].shape[1] == arguments[1].shape[1]
+        return before(*arguments)
+
+    return after if asks else before
+
+
+@pytest.fixture(params=["package", "PyTorch", "PyTorch 2.11"])
+def flash(request, monkeypatch):
+    """The backend on this machine: what it calls stands in as its documentation describes it."""
+    from torch.nn.attention import varlen
+
     from rxtmodel.backends import flash as module
 
+    def package(name: str) -> types.SimpleNamespace:
+        if request.param != "package":
+            raise ImportError(f"No module named {name!r}")
+        return package_by_its_documentation()
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(
-        module, "importlib",
-        types.SimpleNamespace(import_module=lambda _: package_by_its_documentation()),
-    )  # fmt: skip
+    monkeypatch.setattr(module, "importlib", types.SimpleNamespace(import_module=package))
+    asks = request.param == "PyTorch"
+    monkeypatch.setattr(varlen, "varlen_attn", varlen_by_its_documentation(asks=asks))
     return load_kernel("flash")
 
 
@@ -106,7 +117,7 @@ def test_flash_refuses_what_it_cannot_compute(flash):
 def test_flash_lays_rows_end_to_end_without_padding(flash, monkeypatch, case):
     from rxtmodel.backends import flash as module
 
-    monkeypatch.setattr(module, "_refusal", lambda q: None)
+    monkeypatch.setattr(module, "_check", lambda q: None)
     q, k, v = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 7, 8), torch.randn(2, 2, 7, 8)
     masks = {
         "continued": torch.ones(5, 7, dtype=torch.bool).tril(2),
@@ -119,10 +130,24 @@ def test_flash_lays_rows_end_to_end_without_padding(flash, monkeypatch, case):
     torch.testing.assert_close(flash(q, k, v, **settings), eager(q, k, v, **settings))
 
 
+@pytest.mark.parametrize("why", ["narrow", "dropout"])
+def test_what_pytorch_cannot_lay_end_to_end_is_padded(monkeypatch, why):
+    from rxtmodel.backends import flash as module
+
+    monkeypatch.setattr(module, "_check", lambda q: None)
+    monkeypatch.setattr(module, "_packed", lambda *_: pytest.fail("laid end to end"))
+    q = torch.randn(2, 4, 5, 6 if why == "narrow" else 8)
+    mask = (torch.arange(5) < torch.tensor([[5], [3]]))[:, None, None]
+    found = module._of_pytorch(q, q, q, mask=mask, dropout=0.5 if why == "dropout" else 0.0)
+    assert found.shape == q.shape
+    if why == "narrow":
+        torch.testing.assert_close(found, eager(q, q, q, mask=mask))
+
+
 @pytest.mark.gpu
+@needs_cuda
 @pytest.mark.parametrize("variant", ["interlayer", "delta"])
 def test_flash_agrees_with_sdpa_on_a_gpu(variant):
-    pytest.importorskip("flash_attn")
     model = tiny_model(variant).cuda().bfloat16().requires_grad_(False)
     ids, memory = random_ids(3, 9).cuda(), random_memory(model, 3).cuda().float()
     mask = torch.arange(9, device="cuda") < torch.tensor([[9], [4], [6]], device="cuda")
@@ -131,3 +156,26 @@ def test_flash_agrees_with_sdpa_on_a_gpu(variant):
         model.use_backend(backend)
         found.append(model(ids, model.attend(memory, model.encode(ids, mask), mask)))
     torch.testing.assert_close(found[0], found[1], atol=0.05, rtol=0.05)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("trained", [False, True], ids=["forward", "trained"])
+def test_flash_lays_rows_end_to_end_on_a_gpu(groups, trained):
+    torch.manual_seed(0)
+    q, k, v = (
+        torch.randn(3, heads, length, 16, device="cuda", dtype=torch.bfloat16)
+        for heads, length in ((4, 33), (groups, 70), (groups, 70))
+    )
+    mask = torch.arange(70, device="cuda") < torch.tensor([[70], [1], [40]], device="cuda")
+    parts = [x.requires_grad_(trained) for x in (q, k, v)]
+    exact = [x.detach().double().requires_grad_(trained) for x in parts]
+    found = load_kernel("flash")(*parts, mask=mask[:, None, None])
+    expected = eager(*exact, mask=mask[:, None, None])
+    torch.testing.assert_close(found.double(), expected, atol=0.02, rtol=0.02)
+    if trained:
+        for x in (found, expected):
+            (x * torch.linspace(-1, 1, 16, device="cuda")).sum().backward()
+        for one, other in zip(parts, exact, strict=True):
+            torch.testing.assert_close(one.grad.double(), other.grad, atol=0.05, rtol=0.05)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rxtmodel import AttentionConfig, LmConfig, SqaLM
-from rxtmodel.backends import load_kernel
+from rxtmodel.backends import load_kernel, load_rotate
+from rxtmodel.rope import rope_table, rotate
 
 pytestmark = [
     pytest.mark.gpu,
@@ -101,6 +102,24 @@ def test_gate_and_up_are_one_product(count, inner, width):
     gate, up = (x.float() @ weight.float().T + bias.float()).chunk(2, dim=-1)
     expected = torch.nn.functional.silu(gate) * up
     torch.testing.assert_close(gate_up(x, weight, bias).float(), expected, rtol=3e-3, atol=3e-3)
+
+
+@pytest.mark.parametrize("heads", [4, 3])
+@pytest.mark.parametrize("lies", ["as projected", "head by head"])
+def test_queries_and_keys_are_turned_by_positions(lies, heads):
+    x = heads_of(2, heads, 1, 37, 1, 24)[0]
+    x = x if lies == "as projected" else x.contiguous()
+    table = rope_table(50, 24).cuda()[:, :37]
+    turned = load_rotate("triton")
+    with torch.inference_mode():
+        found = turned(x, table)
+        apart = turned(x, table[:, None, None].repeat(1, 2, 1, 1, 1))  # a table for each row
+    expected = rotate(x.float(), table)
+    for one in (found, apart):
+        torch.testing.assert_close(one.float(), expected, rtol=2e-3, atol=2e-3)
+    trained = x.clone().requires_grad_()
+    turned(trained, table).sum().backward()
+    assert trained.grad.any()
 
 
 @pytest.mark.parametrize("count", [4096, 4100, 100], ids=["many", "ragged", "few"])

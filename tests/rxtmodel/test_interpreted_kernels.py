@@ -24,6 +24,7 @@ from rxtmodel.engine.plain import PlainStep
 from rxtmodel.engine.pool import MemoryPool
 from rxtmodel.engine.rows import DRAWN, MIN_P, PENALISED, TOP_K, TOP_P, DeviceRows
 from rxtmodel.engine.update import Updater
+from rxtmodel.rope import rope_table, rotate
 
 pytest.importorskip("triton")
 pytestmark = [
@@ -193,3 +194,20 @@ def test_keys_may_lie_in_rows_of_a_slab():
     assert apart(found, expected) < 1e-4
     found, expected = attend_first(q, k, v, None, index), eager(q, k[index], v[index])
     assert apart(found, expected) < 1e-4
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["apart", "in place"])
+@pytest.mark.parametrize("heads", [1, 3])
+def test_positions_turn_the_first_heads_of_every_row(heads, in_place):
+    from rxtmodel.kernels.encode import turn
+
+    batch, length, head = 2, 5, 12
+    table = rope_table(9, head)
+    x = torch.randn(batch * length, heads * head + 8)
+    expected = rotate(x[:, : heads * head].view(batch, length, heads, head).transpose(1, 2),
+                      table[:, :length]).transpose(1, 2).reshape(batch * length, -1)  # fmt: skip
+    given, out = x.clone(), x if in_place else torch.empty_like(x[:, : heads * head])
+    turn(x, table, out, length, heads * head, head)
+    torch.testing.assert_close(out[:, : heads * head], expected)
+    assert torch.equal(x[:, heads * head :], given[:, heads * head :])
+    assert in_place or torch.equal(x, given)

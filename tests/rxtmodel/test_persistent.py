@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from rxtmodel import BackendUnavailable, ReactiveTransformer, RxTAlpha
+from rxtmodel.engine import driver
 from rxtmodel.engine.fused import FusedStep
 from rxtmodel.engine.matrices import LayerMatrices, head_of
 from rxtmodel.engine.persistent import Arguments, PersistentStep
 from rxtmodel.engine.pool import MemoryPool
 from rxtmodel.engine.rows import DeviceRows
+from rxtmodel.engine.support import why_not_persistent
 
 MODEL = ReactiveTransformer(
     RxTAlpha(
@@ -128,3 +130,27 @@ def test_where_the_kernel_cannot_be_had_steps_go_in_parts_and_say_why(fused, mon
     monkeypatch.setattr(Kernel, "__init__", refuse)
     step = fused(256)
     assert step.why_not_whole == "NVRTC cannot be loaded" and not step.goes_whole(256)
+
+
+@pytest.mark.parametrize(("status", "value"), [(0, 0), (0, 1), (1, 1)])
+def test_processes_that_share_a_device_do_not_run_two_such_kernels_at_once(
+    monkeypatch, status, value
+):
+    """The driver says so, or, an older one, that it does not know what it is asked."""
+
+    def answer(found, attribute, device) -> int:
+        assert (attribute, device.value) == (133, 7)
+        found.value = value
+        return status
+
+    def device_of(found, index) -> int:
+        found.value = 7 + index
+        return 0
+
+    answers = {"cuDeviceGet": device_of, "cuDeviceGetAttribute": answer}
+    monkeypatch.setattr(driver, "function", lambda name, *_: answers[name])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setitem(sys.modules, "rxtmodel.kernels.cuda", SimpleNamespace())
+    reason = why_not_persistent(MODEL)
+    shared = not status and bool(value)
+    assert ("MPS" in (reason or "")) == shared
