@@ -22,14 +22,31 @@ typedef struct {
 #define MAX_ROWS 16
 /* Inputs whose weights, which come from afar, are asked for before they are needed. */
 #define AHEAD 16
+/* And into the second cache, where many rows leave the time for it. */
+#define FAR 64
 /* Vectors of outputs in a panel. */
 #define PARTS (PANEL / LANES)
 
-/* ``x`` is [inputs][rows]: all numbers that one weight meets lie beside each other. */
-INLINE void add_weight(vec *sums, const int rows, vec weight, const float *x)
+/* ``x`` is [inputs][rows]: all numbers that one weight meets lie beside each other. What there is
+ * less of, vectors of weights or numbers, stays in registers while the other comes one by one: all of
+ * both beside the sums are more than AVX has. */
+INLINE void add_weights(vec *sums, const int count, const int rows, const vec *weights, const float *x)
 {
+    if (count <= rows) {
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) sums[r] = multiply_add(weight, splat(x[r]), sums[r]);
+        for (int r = 0; r < rows; r++) {
+            const vec number = splat(x[r]);
+#pragma GCC unroll 16
+            for (int i = 0; i < count; i++)
+                sums[i * rows + r] = multiply_add(weights[i], number, sums[i * rows + r]);
+        }
+    } else {
+#pragma GCC unroll 16
+        for (int i = 0; i < count; i++)
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; r++)
+                sums[i * rows + r] = multiply_add(weights[i], splat(x[r]), sums[i * rows + r]);
+    }
 }
 
 /* ``count`` vectors of outputs, of which the first is number ``first``, for ``rows`` rows. */
@@ -37,30 +54,41 @@ INLINE void tile(const int count, const int rows, const int int8, const product 
                  const float *x, float *out, size_t out_stride, int add)
 {
     const size_t inputs = (size_t)w->inputs, size = inputs * PANEL;
-    vec sums[SUMS];
+    /* Whole panels begin with their first part. */
+    const int panels = first / PARTS, parts = count % PARTS ? first % PARTS : 0;
+    vec sums[SUMS], weights[SUMS];
 #pragma GCC unroll 16
     for (int i = 0; i < count * rows; i++) sums[i] = splat(0.0f);
     if (int8) {
         const int8_t *data = (const int8_t *)w->data;
-        for (size_t k = 0; k < inputs; k += 4)
+        for (size_t k = 0; k < inputs; k += 4) {
+            ivec words[SUMS];
 #pragma GCC unroll 16
             for (int i = 0; i < count; i++) {
-                const int panel = (first + i) / PARTS, part = (first + i) % PARTS;
-                const ivec words = load_ints(data + panel * size + k * PANEL + part * 4 * LANES);
-#pragma GCC unroll 4
-                for (int j = 0; j < 4; j++)
-                    add_weight(sums + i * rows, rows, byte_of(words, j), x + (k + j) * rows);
+                const int panel = panels + (parts + i) / PARTS, part = (parts + i) % PARTS;
+                words[i] = load_ints(data + panel * size + k * PANEL + part * 4 * LANES);
             }
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+#pragma GCC unroll 16
+                for (int i = 0; i < count; i++) weights[i] = byte_of(words[i], j);
+                add_weights(sums, count, rows, weights, x + (k + j) * rows);
+            }
+        }
     } else {
         const float *data = (const float *)w->data;
-        for (size_t k = 0; k < inputs; k++)
+        for (size_t k = 0; k < inputs; k++) {
 #pragma GCC unroll 16
             for (int i = 0; i < count; i++) {
-                const int panel = (first + i) / PARTS, part = (first + i) % PARTS;
+                const int panel = panels + (parts + i) / PARTS, part = (parts + i) % PARTS;
                 const float *weight = data + panel * size + k * PANEL + part * LANES;
                 if (i % PARTS == 0) __builtin_prefetch(weight + AHEAD * PANEL);
-                add_weight(sums + i * rows, rows, load(weight), x + k * rows);
+                if (i % PARTS == 0 && rows * PARTS >= 12)
+                    __builtin_prefetch(weight + FAR * PANEL, 0, 2);
+                weights[i] = load(weight);
             }
+            add_weights(sums, count, rows, weights, x + k * rows);
+        }
     }
 #pragma GCC unroll 16
     for (int i = 0; i < count; i++) {
@@ -91,11 +119,10 @@ INLINE void vectors(const int rows, const int int8, const product *w, int from, 
 INLINE int group_of(int left)
 {
 #if SUMS == 16
-    if (left >= 8) return left >= 16 ? 16 : 8;
+    return left >= 16 ? 16 : left >= 8 ? 8 : left;
 #else
-    if (left >= 6) return 6;
+    return left == 7 ? 4 : left >= 6 ? 6 : left;
 #endif
-    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
 INLINE void multiply_as(const int int8, const product *w, const float *x, float *out,
@@ -107,17 +134,21 @@ INLINE void multiply_as(const int int8, const product *w, const float *x, float 
         for (int row = 0; row < rows; row += group_of(rows - row)) {
             const float *group = x + (size_t)row * w->inputs;
             float *at = out + row * out_stride;
+#define GROUP(n) case n: vectors(n, int8, w, from, to, group, at, out_stride, add); break
             switch (group_of(rows - row)) {
 #if SUMS == 16
-            case 16: vectors(16, int8, w, from, to, group, at, out_stride, add); break;
-            case 8: vectors(8, int8, w, from, to, group, at, out_stride, add); break;
-#else
-            case 6: vectors(6, int8, w, from, to, group, at, out_stride, add); break;
+            GROUP(16);
+            GROUP(8);
+            GROUP(7);
 #endif
-            case 4: vectors(4, int8, w, from, to, group, at, out_stride, add); break;
-            case 2: vectors(2, int8, w, from, to, group, at, out_stride, add); break;
+            GROUP(6);
+            GROUP(5);
+            GROUP(4);
+            GROUP(3);
+            GROUP(2);
             default: vectors(1, int8, w, from, to, group, at, out_stride, add);
             }
+#undef GROUP
         }
     }
 }
