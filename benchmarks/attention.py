@@ -94,7 +94,7 @@ def _row(
         kind: statistics.median(times["GQA"] / times[kind] for times in rounds) for kind in KINDS
     }
     gqa, xsqa = (statistics.median(t[kind] for t in rounds) * 1e3 for kind in ("GQA", "xSQA"))
-    table.add(what, length, gqa, *speed.values(), xsqa, runs["xSQA"].launched * 1e3)
+    table.add(what, length, gqa, *speed.values(), xsqa, runs["xSQA"].launched() * 1e3)
     return speed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,14 +25,20 @@ class Run:
     def __init__(self, work: Callable[[], object], device: str) -> None:
         self._work, self._device, self._count = work, device, 1
         work()  # compiles
-        self._wait()
-        began = time.perf_counter()
-        work()
-        self.launched = time.perf_counter() - began
-        """Seconds of the host; on a CPU of the work."""
-        self._wait()
         if device == "cuda":
             self._count = max(1, min(1000, round(LEAST_SECONDS / self.seconds())))
+
+    def launched(self) -> float:
+        """Seconds that the host takes to launch one; on a CPU those of the work."""
+        return statistics.median(self._launch() for _ in range(3))
+
+    def _launch(self) -> float:
+        self._wait()
+        began = time.perf_counter()
+        self._work()
+        took = time.perf_counter() - began
+        self._wait()
+        return took
 
     def _wait(self) -> None:
         if self._device == "cuda":

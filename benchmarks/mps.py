@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,38 +15,41 @@ _CONTROL = "nvidia-cuda-mps-control"
 _PATIENCE = 60.0
 
 
-def why_not() -> str | None:
-    """Why there is none; None where there may be."""
-    return None if shutil.which(_CONTROL) else f"there is no {_CONTROL} here"
-
-
 @contextmanager
 def shared() -> Iterator[None]:
     """Processes that are started meanwhile share the device through a service of their own.
 
-    Raises RuntimeError where it does not start.
+    Raises MpsFailed where it does not start; it ends whatever happens.
     """
-    with tempfile.TemporaryDirectory(prefix="mps") as folder:
+    with tempfile.TemporaryDirectory(prefix="mps", ignore_cleanup_errors=True) as folder:
         places = {f"CUDA_MPS_{name}_DIRECTORY": folder for name in ("PIPE", "LOG")}
         before = {name: os.environ.get(name) for name in places}
         os.environ.update(places)
         try:
             _control("-d")
-            try:
-                yield
-            finally:
-                _control(given="quit\n")
+            yield
         finally:
+            with suppress(MpsFailed):
+                # One that did not start in time may have started. Those it serves have ended.
+                _control(given="quit -t 10\n")
             for name, value in before.items():
                 os.environ.pop(name)
                 if value is not None:
                     os.environ[name] = value
 
 
+class MpsFailed(RuntimeError):
+    """The service cannot be had; the message says why."""
+
+
 def _control(*arguments: str, given: str = "") -> None:
-    done = subprocess.run(
-        [_CONTROL, *arguments], input=given, text=True, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, timeout=_PATIENCE, check=False,
-    )  # fmt: skip
+    what = " ".join((_CONTROL, *arguments)) + (f" told {given.strip()}" if given else "")
+    try:
+        done = subprocess.run(
+            [_CONTROL, *arguments], input=given, text=True, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, timeout=_PATIENCE, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MpsFailed(f"{what}: {error}") from error
     if done.returncode:
-        raise RuntimeError(f"{_CONTROL} {' '.join(arguments) or given.strip()}: {done.stderr}")
+        raise MpsFailed(f"{what}: {done.stderr.strip() or f'status {done.returncode}'}")

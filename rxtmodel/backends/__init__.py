@@ -2,7 +2,8 @@
 
 eager   plain products and a softmax, the reference
 sdpa    PyTorch's scaled_dot_product_attention, the default
-flash   the flash-attn package on a CUDA device, batches of different lengths without padding
+flash   flash attention on a CUDA device, batches of different lengths without padding: of the
+        package flash-attn, or where it is not installed of PyTorch
 triton  sdpa, but kernels of ours for rows with padding and narrow heads on a CUDA device, and for
         gated feed-forwards of many tokens, and for rotary positions; the engine's
 """
@@ -54,7 +55,8 @@ def load_kernel(name: Backend) -> Kernel:
     """The kernel called ``name``.
 
     Raises:
-        BackendUnavailable: "flash" or "triton" without its package or without a CUDA device.
+        BackendUnavailable: "flash" or "triton" without a CUDA device that can run it, "triton"
+            without its package.
         ConfigError: no backend of this name.
     """
     if name == "eager":

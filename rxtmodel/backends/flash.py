@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from . import Kernel
 
 _DTYPES = (torch.float16, torch.bfloat16)
+_WIDEST = 256
 
 
 def load_flash() -> Kernel:
@@ -32,34 +33,44 @@ def load_flash() -> Kernel:
         raise BackendUnavailable(
             "backend 'flash' needs a CUDA device and there is none here; use backend 'sdpa'"
         )
+    major, minor = torch.cuda.get_device_capability()
+    if major < 8:
+        raise BackendUnavailable(
+            "backend 'flash' needs a device of compute capability 8.0 or more, this one has "
+            f"{major}.{minor}; use backend 'sdpa'"
+        )
     try:
         package = importlib.import_module("flash_attn")
-    except ImportError:
-        return _of_pytorch
-    return functools.partial(_of_package, package)
+    except ImportError as error:
+        if error.name == "flash_attn":
+            return _of_pytorch
+        raise BackendUnavailable(
+            f"the package flash-attn is installed but cannot be loaded ({error}); mend or remove "
+            "it, or use backend 'sdpa'"
+        ) from error
 
+    def of_package(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        _check(q)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if mask is None or mask.dim() == 2:
+            # A mask of two dimensions is causal for the last T of K tokens, and that is how the
+            # package aligns T queries with K keys.
+            causal = causal or mask is not None
+            out = package.flash_attn_func(q, k, v, dropout_p=dropout, causal=causal)
+        else:
+            attend = functools.partial(package.flash_attn_varlen_func, dropout_p=dropout)
+            out = _packed(attend, q, k, v, mask)
+        return out.transpose(1, 2)
 
-def _of_package(
-    package: Any,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    mask: Tensor | None = None,
-    causal: bool = False,
-    dropout: float = 0.0,
-) -> Tensor:
-    _check(q)
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    if mask is None or mask.dim() == 2:
-        # A mask of two dimensions is causal for the last T of K tokens, and that is how the
-        # package aligns T queries with K keys.
-        causal = causal or mask is not None
-        out = package.flash_attn_func(q, k, v, dropout_p=dropout, causal=causal)
-    else:
-        attend = functools.partial(package.flash_attn_varlen_func, dropout_p=dropout)
-        out = _packed(attend, q, k, v, mask)
-    return out.transpose(1, 2)
+    return of_package
 
 
 def _of_pytorch(
@@ -71,10 +82,11 @@ def _of_pytorch(
     causal: bool = False,
     dropout: float = 0.0,
 ) -> Tensor:
-    """``sdpa`` has the same kernel for rows of one length; what it has for others drops nothing,
-    and its heads are multiples of 8 wide."""
+    """Rows of one length are left to ``sdpa``, which has flash attention for what has no mask; so
+    is what cannot be laid end to end: heads that are not multiples of 8 up to 256 wide, dropout."""
     _check(q)
-    if mask is None or mask.dim() == 2 or dropout or q.shape[-1] % 8:
+    fits = q.shape[-1] <= _WIDEST and not q.shape[-1] % 8
+    if mask is None or mask.dim() == 2 or dropout or not fits:
         return sdpa(q, k, v, mask=mask, causal=causal, dropout=dropout)
     return _packed(_varlen, *(x.transpose(1, 2) for x in (q, k, v)), mask).transpose(1, 2)
 
@@ -127,9 +139,7 @@ def _packed(
         q_BTNH.reshape(batch * length, *q_BTNH.shape[2:]),
         k_BKGH.flatten(0, 1).index_select(0, at_X),
         v_BKGH.flatten(0, 1).index_select(0, at_X),
-        cu_seqlens_q=torch.arange(
-            0, (batch + 1) * length, length, device=mask.device, dtype=torch.int32
-        ),
+        cu_seqlens_q=torch.arange(batch + 1, device=mask.device, dtype=torch.int32) * length,
         cu_seqlens_k=F.pad(exists_BK.sum(1).cumsum(0, dtype=torch.int32), (1, 0)),
         max_seqlen_q=length,
         max_seqlen_k=keys,

@@ -56,13 +56,14 @@ def load_triton() -> Kernel:
     ) -> Tensor:
         padded = mask is not None and mask.dim() == 4
         narrow = causal and q.shape[-1] <= _NARROW and q.element_size() == 2
-        trains = torch.is_grad_enabled() and q.requires_grad
+        trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
         if not (padded or narrow) or trains or dropout or q.device.type != "cuda":
             return sdpa(q, k, v, mask=mask, causal=causal, dropout=dropout)
         if q.shape[-1] not in _WIDTHS:
             return sdpa(q, k, v, mask=mask, causal=causal, dropout=dropout)
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-        return attend_existing(q, k, v, mask[:, 0, 0]) if padded else attend_causal(q, k, v)
+        with torch.cuda.device(q.device):
+            return attend_existing(q, k, v, mask[:, 0, 0]) if padded else attend_causal(q, k, v)
 
     return kernel
 
@@ -82,7 +83,8 @@ def load_gated() -> Gated:
         if not (fits and sixteen) or torch.is_autocast_enabled("cuda"):
             return gate_and_up(x, linear, act)
         rows = x.reshape(count, -1).contiguous()
-        return gate_up(rows, linear.weight, linear.bias).view(*x.shape[:-1], -1)
+        with torch.cuda.device(x.device):
+            return gate_up(rows, linear.weight, linear.bias).view(*x.shape[:-1], -1)
 
     return kernel
 
@@ -97,10 +99,13 @@ def load_rotate() -> Rotate:
         if x.device.type != "cuda" or not shared or table.stride(-1) != 1 or trains:
             return rotate(x, table)
         batch, heads, length, width = x.shape
-        given = x.transpose(1, 2)  # heads of a token side by side, as a projection leaves them
-        rows = given.reshape(batch * length, heads * width)
-        out = torch.empty_like(rows)
-        turn(rows, table, out, length, heads * width, width)
-        return out.view(given.shape).transpose(1, 2)
+        # Heads of a token side by side, as a projection leaves them.
+        rows = x.transpose(1, 2).reshape(batch * length, heads * width)
+        if rows.stride(1) != 1:  # a view, if there is one
+            rows = rows.contiguous()
+        out = rows.new_empty(rows.shape)
+        with torch.cuda.device(x.device):
+            turn(rows, table, out, length, heads * width, width)
+        return out.view(batch, length, heads, width).transpose(1, 2)
 
     return kernel

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .pool import MemoryPool
 
 _TILE = 4096
-"""Elements that one program turns or copies."""
+"""Elements that one program copies."""
 
 _NORMED = 2048
 """Elements that one program takes through norms and gates."""

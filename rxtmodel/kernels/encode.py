@@ -38,9 +38,11 @@ def _turn(
     x_ptr, out_ptr, rope_ptr, count, length, row, out_row, rope_stride, rope_row,
     C: tl.constexpr, H: tl.constexpr, R: tl.constexpr, CP: tl.constexpr,
 ):  # fmt: skip
-    r, c = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R), tl.arange(0, CP)
+    """See ``turn``."""
+    r, c = tl.program_id(0) * R + tl.arange(0, R), tl.arange(0, CP)
     ok = (r < count)[:, None] & (c < C)[None, :]
-    x = tl.load(x_ptr + r[:, None] * row + c[None, :], mask=ok, other=0.0)
+    r_far = r.to(tl.int64)[:, None]
+    x = tl.load(x_ptr + r_far * row + c[None, :], mask=ok, other=0.0)
     pair = tl.arange(0, CP // 2) % (H // 2)
     table = rope_ptr + (r % length)[:, None] * rope_row + pair[None, :]
     inside = (r < count)[:, None]
@@ -48,7 +50,7 @@ def _turn(
     sin = tl.load(table + rope_stride, mask=inside, other=0.0)
     even, odd = tl.split(tl.reshape(x.to(tl.float32), (R, CP // 2, 2)))
     turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
-    at = out_ptr + r[:, None] * out_row + c[None, :]
+    at = out_ptr + r_far * out_row + c[None, :]
     tl.store(at, tl.reshape(turned, (R, CP)).to(x.dtype), mask=ok)
 
 

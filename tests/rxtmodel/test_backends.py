@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import types
 
 import pytest
@@ -50,7 +51,7 @@ def dense(q, k, v, causal: bool) -> torch.Tensor:
     return eager(*parts, mask=mask).transpose(1, 2)
 
 
-def package_by_its_documentation() -> types.SimpleNamespace:
+def package_by_its_documentation() -> types.ModuleType:
     """The two functions of flash-attn that are used, in plain PyTorch."""
 
     def flash_attn_func(q, k, v, dropout_p, causal):
@@ -68,9 +69,10 @@ def package_by_its_documentation() -> types.SimpleNamespace:
             out.append(dense(q[None, a:b], k[None, c:d], v[None, c:d], False)[0])
         return torch.cat(out)
 
-    return types.SimpleNamespace(
-        flash_attn_func=flash_attn_func, flash_attn_varlen_func=flash_attn_varlen_func
-    )
+    package = types.ModuleType("flash_attn")
+    package.flash_attn_func = flash_attn_func
+    package.flash_attn_varlen_func = flash_attn_varlen_func
+    return package
 
 
 def varlen_by_its_documentation(*, asks: bool):
@@ -95,16 +97,46 @@ def flash(request, monkeypatch):
 
     from rxtmodel.backends import flash as module
 
-    def package(name: str) -> types.SimpleNamespace:
+    def package(name: str) -> types.ModuleType:
         if request.param != "package":
-            raise ImportError(f"No module named {name!r}")
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return package_by_its_documentation()
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(module, "importlib", types.SimpleNamespace(import_module=package))
     asks = request.param == "PyTorch"
     monkeypatch.setattr(varlen, "varlen_attn", varlen_by_its_documentation(asks=asks))
     return load_kernel("flash")
+
+
+@pytest.mark.usefixtures("flash")
+def test_models_that_compute_by_flash_can_be_copied():
+    model = ReactiveTransformer(tiny_config(), backend="flash")
+    assert copy.deepcopy(model).decoder[0].attention.kernel is model.decoder[0].attention.kernel
+
+
+@pytest.mark.parametrize(
+    ("error", "capability", "said"),
+    [
+        (ImportError("undefined symbol: _ZN3c10", name="flash_attn_2_cuda"), (9, 0),
+         "flash-attn is installed but cannot be loaded .undefined symbol.*use backend 'sdpa'"),
+        (ModuleNotFoundError("No module named 'einops'", name="einops"), (9, 0), "einops"),
+        (None, (7, 5), r"compute capability 8.0 or more, this one has 7\.5"),
+    ],
+    ids=["broken", "incomplete", "old device"],
+)  # fmt: skip
+def test_flash_says_why_it_cannot_be_had(monkeypatch, error, capability, said):
+    from rxtmodel.backends import flash as module
+
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(module, "importlib", types.SimpleNamespace(import_module=fail))
+    with pytest.raises(BackendUnavailable, match=said):
+        load_kernel("flash")
 
 
 def test_flash_refuses_what_it_cannot_compute(flash):
@@ -130,25 +162,29 @@ def test_flash_lays_rows_end_to_end_without_padding(flash, monkeypatch, case):
     torch.testing.assert_close(flash(q, k, v, **settings), eager(q, k, v, **settings))
 
 
-@pytest.mark.parametrize("why", ["narrow", "dropout"])
+@pytest.mark.parametrize("why", ["narrow", "wide", "dropout"])
 def test_what_pytorch_cannot_lay_end_to_end_is_padded(monkeypatch, why):
     from rxtmodel.backends import flash as module
 
     monkeypatch.setattr(module, "_check", lambda q: None)
     monkeypatch.setattr(module, "_packed", lambda *_: pytest.fail("laid end to end"))
-    q = torch.randn(2, 4, 5, 6 if why == "narrow" else 8)
+    q = torch.randn(2, 4, 5, {"narrow": 6, "wide": 264, "dropout": 8}[why])
     mask = (torch.arange(5) < torch.tensor([[5], [3]]))[:, None, None]
     found = module._of_pytorch(q, q, q, mask=mask, dropout=0.5 if why == "dropout" else 0.0)
     assert found.shape == q.shape
-    if why == "narrow":
+    if why != "dropout":
         torch.testing.assert_close(found, eager(q, q, q, mask=mask))
 
 
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("variant", ["interlayer", "delta"])
-def test_flash_agrees_with_sdpa_on_a_gpu(variant):
-    model = tiny_model(variant).cuda().bfloat16().requires_grad_(False)
+def test_flash_agrees_with_sdpa_on_a_gpu(variant, monkeypatch):
+    from rxtmodel.backends import flash as module
+
+    packed, calls = module._packed, []
+    monkeypatch.setattr(module, "_packed", lambda *a: calls.append(1) or packed(*a))
+    model = tiny_model(variant, head_dim=8).cuda().bfloat16().requires_grad_(False)
     ids, memory = random_ids(3, 9).cuda(), random_memory(model, 3).cuda().float()
     mask = torch.arange(9, device="cuda") < torch.tensor([[9], [4], [6]], device="cuda")
     found = []
@@ -156,6 +192,7 @@ def test_flash_agrees_with_sdpa_on_a_gpu(variant):
         model.use_backend(backend)
         found.append(model(ids, model.attend(memory, model.encode(ids, mask), mask)))
     torch.testing.assert_close(found[0], found[1], atol=0.05, rtol=0.05)
+    assert len(calls) >= len(model.encoder)
 
 
 @pytest.mark.gpu

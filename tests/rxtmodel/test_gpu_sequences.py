@@ -80,6 +80,14 @@ def test_narrow_heads_attend_causally(heads, length, width):
     torch.testing.assert_close(found.float(), expected, rtol=3e-3, atol=3e-3)
 
 
+def test_keys_are_trained_beside_queries_that_are_not():
+    q, k, v = heads_of(2, 4, 2, 20, 20, 32)
+    k.requires_grad_()
+    mask = (torch.arange(20, device="cuda") < 13).expand(2, 1, 1, 20)
+    load_kernel("triton")(q, k, v, mask=mask).sum().backward()
+    assert k.grad.any()
+
+
 def heads_of(rows, heads, groups, length, keys, width) -> list[torch.Tensor]:
     """Queries, keys and values as a projection leaves them: heads of a token side by side."""
     generator = torch.Generator("cuda").manual_seed(4)
@@ -105,10 +113,12 @@ def test_gate_and_up_are_one_product(count, inner, width):
 
 
 @pytest.mark.parametrize("heads", [4, 3])
-@pytest.mark.parametrize("lies", ["as projected", "head by head"])
+@pytest.mark.parametrize("lies", ["as projected", "head by head", "every other value"])
 def test_queries_and_keys_are_turned_by_positions(lies, heads):
     x = heads_of(2, heads, 1, 37, 1, 24)[0]
-    x = x if lies == "as projected" else x.contiguous()
+    if lies == "every other value":
+        x = torch.stack((x, -x), dim=-1).flatten(-2)[..., ::2]
+    x = x.contiguous() if lies == "head by head" else x
     table = rope_table(50, 24).cuda()[:, :37]
     turned = load_rotate("triton")
     with torch.inference_mode():
