@@ -184,7 +184,7 @@ def test_flash_agrees_with_sdpa_on_a_gpu(variant, monkeypatch):
 
     packed, calls = module._packed, []
     monkeypatch.setattr(module, "_packed", lambda *a: calls.append(1) or packed(*a))
-    model = tiny_model(variant, head_dim=8).cuda().bfloat16().requires_grad_(False)
+    model = tiny_model(variant, embed_dim=16, head_dim=8).cuda().bfloat16().requires_grad_(False)
     ids, memory = random_ids(3, 9).cuda(), random_memory(model, 3).cuda().float()
     mask = torch.arange(9, device="cuda") < torch.tensor([[9], [4], [6]], device="cuda")
     found = []
