@@ -39,7 +39,8 @@ class SamplerConfig:
     top_k: int = 0
     """Keep the k most probable tokens, and those that tie with the last of them; 0 keeps all."""
     top_p: float = 1.0
-    """Keep the most probable tokens until they have this share; the one that crosses it stays."""
+    """Keep the most probable tokens until they have this share; the one that crosses it stays, and
+    so do those that tie with it."""
     min_p: float = 0.0
     """Keep the tokens that are at least this share as probable as the most probable one."""
     repetition_penalty: float = 1.0
@@ -111,7 +112,10 @@ def draw(logits_BV: Tensor, rows: Rows, uniform_B: Tensor | None = None) -> Tens
 
 
 def keep_probable(logits_BV: Tensor, rows: Rows) -> Tensor:
-    """Logits with all but the kept tokens at -inf: top-k, top-p of what is left, min-p."""
+    """Logits with all but the kept tokens at -inf: top-k, top-p of what is left, min-p.
+
+    What is as likely as the last that is kept is kept, too.
+    """
     if rows.top_k_B is not None or rows.top_p_B is not None:
         ordered, index = logits_BV.sort(dim=-1, descending=True, stable=True)
         if rows.top_k_B is not None:
@@ -121,9 +125,9 @@ def keep_probable(logits_BV: Tensor, rows: Rows) -> Tensor:
         if rows.top_p_B is not None:
             share_B1, probabilities = rows.top_p_B[:, None], ordered.softmax(-1)
             before = probabilities.cumsum(-1) - probabilities
-            dropped = (before >= share_B1) & (share_B1 < 1)
-            dropped[:, 0] = False
-            ordered = _drop(ordered, dropped)
+            kept = (before < share_B1) | (share_B1 >= 1)
+            last_B = kept.sum(-1).clamp(min=1) - 1
+            ordered = _drop(ordered, ordered < ordered.gather(-1, last_B[:, None]))
         logits_BV = logits_BV.scatter(-1, index, ordered)
     if rows.min_p_B is not None:
         least = logits_BV.amax(-1, keepdim=True) + rows.min_p_B[:, None].log()

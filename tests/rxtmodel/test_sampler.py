@@ -63,6 +63,15 @@ def test_top_p_keeps_the_token_that_crosses_it(top_p, expected):
     assert kept(top_p=top_p) == expected
 
 
+@pytest.mark.parametrize(
+    ("top_p", "expected"), [(0.3, {2}), (0.5, {0, 1, 2, 4}), (0.99, set(range(6)))]
+)
+def test_top_p_keeps_what_ties_with_the_token_that_crosses_it(top_p, expected):
+    logits = torch.tensor([[0.2, 0.2, 0.35, 0.025, 0.2, 0.025]]).log()
+    left = keep_probable(logits, Rows(top_p_B=torch.tensor([top_p])))
+    assert set(left[0].isfinite().nonzero().flatten().tolist()) == expected
+
+
 def test_top_p_counts_among_what_top_k_left():
     """Of 0.4 and 0.3 the first is 0.571: it alone reaches 0.55, but not 0.6."""
     assert kept(top_k=2, top_p=0.55) == {1}
@@ -207,6 +216,7 @@ def plain_loops(logits, config: SamplerConfig, seen: set[int], number: float) ->
         if before / total < config.top_p:
             reached.append(i)
         before += weight[i]
+    reached = [i for i in left if logits[i] >= logits[reached[-1]]]
     left = [i for i in reached if weight[i] >= config.min_p * max(weight.values())]
     total, sum_so_far = sum(weight[i] for i in left), 0.0
     for i in sorted(left):
@@ -228,12 +238,13 @@ configs = st.builds(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(configs, min_size=1, max_size=5), st.integers(0, 2**31))
-def test_a_batch_draws_what_each_row_draws_alone_and_what_plain_loops_draw(rows, seed):
+@given(st.lists(configs, min_size=1, max_size=5), st.integers(0, 2**31), st.booleans())
+def test_a_batch_draws_what_each_row_draws_alone_and_what_plain_loops_draw(rows, seed, tied):
     """Rows of a batch have settings of their own; neutral ones stand for what one leaves out."""
     generator = torch.Generator().manual_seed(seed)
     count, size = len(rows), 8
     logits = torch.randn(count, size, generator=generator) * 3
+    logits = logits.round() if tied else logits
     seen = torch.rand(count, size, generator=generator) < 0.3
     seeds = torch.arange(count) + seed
     numbers = uniform(seeds, torch.zeros(count, dtype=torch.int64))
