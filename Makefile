@@ -21,9 +21,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 .DEFAULT_GOAL := test
 
 # A half-made .venv (interrupted, or of an older Python that was removed) is repaired, not trusted:
-# the stamp is written last.
+# the stamp is written last. Who comes while another make installs waits, and finds it done.
+ifdef ALONE
 $(CREATED):
-	@python=$$(sh .ci/find-python) && echo "Creating $(VENV) with $$python" >&2 && "$$python" -m venv $(VENV)
+	@echo "Creating $(VENV) with $(ALONE)" >&2 && "$(ALONE)" -m venv $(VENV)
 	@touch $@
 
 $(BASE): pyproject.toml constraints.txt | $(CREATED)
@@ -35,6 +36,10 @@ $(DEV): pyproject.toml constraints.txt | $(CREATED)
 	@echo "Installing rxstream and its development tools (the first time this downloads PyTorch)" >&2
 	@$(PIP_INSTALL) --editable ".[dev]"
 	@touch $(BASE) $@
+else
+$(BASE) $(DEV): pyproject.toml constraints.txt
+	@python=$$(sh .ci/find-python) && "$$python" .ci/alone.py $(VENV)/.lock $(MAKE) --no-print-directory ALONE="$$python" $@
+endif
 
 chat: $(BASE)
 	@$(BIN)/rxt chat $(ARGS)
