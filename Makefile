@@ -38,7 +38,7 @@ $(DEV): pyproject.toml constraints.txt | $(CREATED)
 	@touch $(BASE) $@
 else
 $(BASE) $(DEV): pyproject.toml constraints.txt
-	@python=$$(sh .ci/find-python) && "$$python" .ci/alone.py $(VENV)/.lock $(MAKE) --no-print-directory ALONE="$$python" $@
+	@python=$$(sh .ci/find-python) && "$$python" .ci/alone.py $(VENV)/.lock $(MAKE) --silent ALONE="$$python" $@
 endif
 
 chat: $(BASE)
