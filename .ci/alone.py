@@ -18,7 +18,10 @@ if fcntl is not None:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("Another make installs here; waiting for it", file=sys.stderr, flush=True)
-        fcntl.flock(held, fcntl.LOCK_EX)
+        sys.stderr.write("Another make installs here; waiting for it\n")
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+        except KeyboardInterrupt:
+            sys.exit(130)
     os.set_inheritable(held, True)
 os.execvp(command[0], command)
