@@ -176,7 +176,7 @@ def test_a_row_gets_the_same_bits_whoever_is_beside_it(
 
     batch = native(model, 37)
     together = answers(list(range(37)), batch)
-    for count in (1, 2, 5, 11):
+    for count in range(1, 12):
         some = list(range(3, 3 + count))
         for n, logits in answers(some, batch).items():
             assert torch.equal(logits, together[n])
