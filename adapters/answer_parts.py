@@ -106,6 +106,7 @@ def interaction_ids(tokenizer: Tokenizer, done: CompletedInteraction) -> list[in
         _said(tokenizer, done.answer, done.token_ids),
         thinking=_said(tokenizer, done.thinking, done.thinking_ids),
         tool_call=_said(tokenizer, done.tool_call, done.tool_call_ids),
+        internal=tokenizer.encode(done.instruction) if done.instruction else (),
         tool_result=done.tool_result,
     )
 

@@ -70,8 +70,9 @@ class RxtAdapter:
         parts: list[Channel] = ["answer"]
         parts += ["thinking"] if config.thinks else []
         parts += ["tool_call"] if config.calls_tools else []
-        self.channels = frozenset(parts)
-        """What the model was trained to say; the runtime rejects queries that ask for more."""
+        self.channels, self.instructed = frozenset(parts), config.instructed
+        """What the model was trained to say, and whether it follows instructions; the runtime
+        rejects queries that ask for more."""
         self._engine: Engine = open_engine(model, max_batch, length)
         self.thread_safe = self._engine.thread_safe
         self._locks = ModelLocks(apart=self.thread_safe)
@@ -148,7 +149,10 @@ class RxtAdapter:
         self, request: DecodeRequest[MemoryVersion], thinking: Thinking
     ) -> tuple[list[int], MemoryVersion]:
         ids = self.tokenizer.tokens.query_ids(
-            self.tokenizer.encode(request.query), thinking=thinking, tool_result=request.tool_result
+            self.tokenizer.encode(request.query),
+            thinking=thinking,
+            internal=self.tokenizer.encode(request.instruction) if request.instruction else (),
+            tool_result=request.tool_result,
         )
         return ids, request.memory
 

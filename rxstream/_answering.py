@@ -93,6 +93,7 @@ class Answering(Generating):
             tool_call=tool_call,
             tool_call_ids=tool_call_ids,
             tool_result=turn.tool_result,
+            instruction=turn.instruction,
         )
         turn.texts, turn.ids, turn.other = [], [], {}
         event = AnswerCompleted(

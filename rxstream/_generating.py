@@ -46,6 +46,7 @@ class Generating(Frame, ABC):
                 thinking=turn.thinking,
                 tools=turn.tools,
                 tool_result=turn.tool_result,
+                instruction=turn.instruction,
             )
 
     def give(self, turn: Turn, given: CompletedInteraction) -> None:
@@ -59,7 +60,7 @@ class Generating(Frame, ABC):
                     "thinking": ([given.thinking], list(given.thinking_ids)),
                     "tool_call": ([given.tool_call], list(given.tool_call_ids)),
                 }
-                turn.tool_result = given.tool_result
+                turn.tool_result, turn.instruction = given.tool_result, given.instruction
                 self._answered(turn, "eos")
 
     def advance(self, turn: Turn, draft: TokenDraft) -> bool:

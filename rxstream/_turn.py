@@ -94,6 +94,7 @@ class Turn:
         "ids",
         "given",
         "index",
+        "instruction",
         "key",
         "last_token_at",
         "leased",
@@ -141,6 +142,7 @@ class Turn:
         thinking: Thinking,
         tools: bool,
         tool_result: bool,
+        instruction: str,
         context: contextvars.Context,
         may_wait: Callable[[], None],
         asked_at: float,
@@ -153,6 +155,7 @@ class Turn:
         self.remember, self.given, self.site = remember, given, site
         self.thinking: Thinking = thinking
         self.tools, self.tool_result = tools, tool_result
+        self.instruction = instruction
         self.log: EventLog[Event]
         self.promise: Pending[Answer] = Pending(may_wait)
         self.phase = Phase.QUEUED
@@ -197,9 +200,9 @@ class Turn:
         """How much work its next step is, for the scheduling policy."""
         answer = self.answer
         if answer is None:
-            return PIECE + len(self.query)
+            return PIECE + len(self.instruction) + len(self.query)
         said = len(answer.text) + len(answer.thinking) + len(answer.tool_call)
-        return PIECE + len(self.query) + said
+        return PIECE + len(self.instruction) + len(self.query) + said
 
     @property
     def inherited(self) -> bool:

@@ -90,6 +90,7 @@ class Conversation:
         thinking: Thinking = "fast",
         tools: bool = False,
         tool_result: bool = False,
+        instruction: str = "",
     ) -> Interaction:
         """Ask; returns at once, and the interaction runs whether or not anybody listens.
 
@@ -101,7 +102,8 @@ class Conversation:
         ``thinking``: answer at once (``fast``), think first (``extended``), or as the model chooses
         (``auto``). ``tools`` lets the answer end with a tool call; what the tool returned is then
         asked with ``tool_result=True``. What is thought and called has channels of its own
-        (``Token.channel``), stands apart in the answer, and is remembered with it.
+        (``Token.channel``), stands apart in the answer, and is remembered with it. ``instruction``
+        is what to follow while answering; it stands before the query, and is remembered with it.
 
         Raises QueryRejected (``queue_full, tenant_full, busy, closed, duplicate, too_long, invalid,
         halted``, and ``unsupported`` by a model that was not trained for that); with
@@ -119,6 +121,7 @@ class Conversation:
             thinking=thinking,
             tools=tools,
             tool_result=tool_result,
+            instruction=instruction,
             raise_on_reject=raise_on_reject,
         )
 
@@ -158,6 +161,7 @@ class Conversation:
             thinking="fast",
             tools=False,
             tool_result=completed.tool_result,
+            instruction=completed.instruction,
             raise_on_reject=raise_on_reject,
         )
 
@@ -171,6 +175,7 @@ class Conversation:
         raise_on_reject: bool,
         detach: Detach,
         thinking: Thinking,
+        instruction: str,
         **options: Any,
     ) -> Interaction:
         if thinking not in get_args(Thinking):
@@ -179,6 +184,7 @@ class Conversation:
         if detach not in ("cancel", "keep"):
             raise ValueError(f"detach must be 'cancel' or 'keep', not {detach!r}")
         check_type(query, str, "a query")
+        check_type(instruction, str, "an instruction")
         check_type(sampling, Sampling, "sampling")
         check_type(timeouts, Timeouts, "timeouts")
         if key is not None:
@@ -200,11 +206,12 @@ class Conversation:
             asked_at=engine.now(),
             site=_debug.site(),
             thinking=thinking,
+            instruction=instruction,
             **options,
         )
         turn.log = engine.log(ROOM + sampling.max_tokens, on_detach=partial(machine.detached, turn))
         interaction = Interaction(turn)
-        refusal = machine.ask(turn, self._unsupported(turn) or self._validate(query))
+        refusal = machine.ask(turn, self._unsupported(turn) or self._validate(query, instruction))
         if refusal is not None and raise_on_reject:
             raise refusal
         return interaction
@@ -216,19 +223,26 @@ class Conversation:
             "thinking": "to think before it answers" if turn.thinking != "fast" else "",
             "tool_call": "to call tools" if turn.tools or turn.tool_result else "",
         }
-        known = getattr(self._machine.engine.model, "channels", ())
-        if missing := [what for channel, what in wanted.items() if what and channel not in known]:
+        model = self._machine.engine.model
+        known = getattr(model, "channels", ())
+        missing = [what for channel, what in wanted.items() if what and channel not in known]
+        if turn.instruction and not getattr(model, "instructed", False):
+            missing.append("to follow instructions")
+        if missing:
             return QueryRejected(
                 "unsupported",
-                f"this model was not trained {' or '.join(missing)}; ask without thinking, tools "
-                "and tool_result",
+                f"this model was not trained {' or '.join(missing)}; ask without thinking, tools, "
+                "tool_result and instruction",
             )
         return None
 
-    def _validate(self, query: str) -> QueryRejected | None:
+    def _validate(self, query: str, instruction: str) -> QueryRejected | None:
+        validate, query = self._machine.engine.model.validate, self._channel.label + query
         try:
-            query.encode()  # what cannot be put on record must not be answered
-            self._machine.engine.model.validate(self._channel.label + query)
+            (instruction + query).encode()  # what cannot be put on record must not be answered
+            validate(query)
+            if instruction:
+                validate(f"{instruction}\n{query}")  # the room is for both
         except QueryRejected as refusal:
             return refusal
         except Exception as error:

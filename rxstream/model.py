@@ -78,6 +78,8 @@ class DecodeRequest(Generic[M]):
     """Whether the answer may hold a tool call."""
     tool_result: bool = False
     """The query is what a tool returned."""
+    instruction: str = ""
+    """What to follow while answering, beside the query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,8 @@ class CompletedInteraction:
     ``token_ids`` are the ids of the generated answer: text alone does not always tokenise back to
     them, and a replay must encode exactly what was generated. Empty for an imported interaction,
     then the model tokenises ``answer``. ``thinking`` and ``tool_call`` are the other parts, with
-    their ids; ``tool_result`` says that the query is what a tool returned.
+    their ids; ``tool_result`` says that the query is what a tool returned; ``instruction`` stood
+    beside it.
     """
 
     query: str
@@ -114,6 +117,7 @@ class CompletedInteraction:
     tool_call: str = ""
     tool_call_ids: tuple[int, ...] = ()
     tool_result: bool = False
+    instruction: str = ""
 
 
 class ReactiveModel(Protocol[M]):
@@ -126,7 +130,8 @@ class ReactiveModel(Protocol[M]):
 
     A model that was trained to think, or to call tools, says so with an attribute ``channels``,
     such as ``frozenset({"answer", "thinking", "tool_call"})``. Without it the runtime rejects
-    queries that ask for more than an answer (``unsupported``).
+    queries that ask for more than an answer (``unsupported``). So does one that was trained to
+    follow an instruction beside a query, with an attribute ``instructed`` that is True.
     """
 
     fingerprint: str

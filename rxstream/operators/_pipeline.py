@@ -44,6 +44,7 @@ class Query:
     thinking: Thinking = "fast"
     tools: bool = False
     tool_result: bool = False
+    instruction: str = ""
 
 
 class Stage(Observable[Event]):
@@ -158,6 +159,7 @@ class _Run:
                 thinking=query.thinking,
                 tools=query.tools,
                 tool_result=query.tool_result,
+                instruction=query.instruction,
                 detach="keep",
                 remember=self._remember,
                 raise_on_reject=False,

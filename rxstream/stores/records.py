@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..snapshot import Snapshot
 
 _HEAD = struct.Struct("<BI")
-_PARTS = ("thinking", "thinking_ids", "tool_call", "tool_call_ids", "tool_result")
+_PARTS = ("thinking", "thinking_ids", "tool_call", "tool_call_ids", "tool_result", "instruction")
 """What an interaction may have beside a query and its answer."""
 _INFO = [f.name for f in fields(VersionInfo) if f.name not in ("memory", "version")]
 
@@ -109,6 +109,7 @@ def parse(payload: bytes, seq: int, remembered: bool) -> LogRecord:
                 tool_call=content.get("tool_call", ""),
                 tool_call_ids=tuple(content.get("tool_call_ids", ())),
                 tool_result=content.get("tool_result", False),
+                instruction=content.get("instruction", ""),
             ),
             key=content["key"],
             remembered=remembered,
@@ -174,7 +175,7 @@ def _check_types(content: dict[str, Any]) -> None:
     texts = [content[name] for name in ("interaction", "conversation", "query", "answer")]
     if content["key"] is not None:
         texts.append(content["key"])
-    texts += [content[name] for name in ("thinking", "tool_call") if name in content]
+    texts += [content[name] for name in ("thinking", "tool_call", "instruction") if name in content]
     ids, moment = content["token_ids"], content["created_at"]
     if not all(type(text) is str for text in texts) or type(moment) not in (int, float):
         raise TypeError("a field is of another type")

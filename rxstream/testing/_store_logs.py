@@ -45,6 +45,7 @@ class Logs:
                 tool_call='{"name": "look"}',
                 tool_call_ids=(2**40,),
                 tool_result=True,
+                instruction="in \u00e9 words",
             ),
             key="idempotent",
             remembered=False,

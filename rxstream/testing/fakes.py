@@ -77,10 +77,11 @@ class FakeModel:
         capacity: int = 1000,
         max_query: int = 10_000,
         channels: Iterable[Channel] = ("answer",),
+        instructed: bool = False,
         answer: Callable[[str, FakeMemory], Sequence[str]] | None = None,
     ) -> None:
         self.fingerprint, self.max_batch, self.thread_safe = fingerprint, max_batch, thread_safe
-        self.channels = frozenset(channels)
+        self.channels, self.instructed = frozenset(channels), instructed
         self.capacity, self.max_query = capacity, max_query
         self._answer = answer or say_back
         self.calls: Counter[str] = Counter()

@@ -61,7 +61,7 @@ class LmConfig(StackConfig):
         was trained for does not shape it.
         """
         data = _without_neutral(self.to_dict(), NEW_IN_2)
-        data = {name: value for name, value in data.items() if name not in NEW_IN_3}
+        data = {name: value for name, value in data.items() if name not in NEW_IN_3 | NEW_IN_4}
         canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -88,6 +88,8 @@ class RxtConfig(LmConfig):
     """Trained to think before it answers, after ``[T]``."""
     calls_tools: bool = False
     """Trained to call tools with ``[C]``, and to read their results after ``[U]``."""
+    instructed: bool = False
+    """Trained to follow an instruction before the query, after ``[I]``."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,6 +97,9 @@ class RxtConfig(LmConfig):
         require(not self.thinks or tokens.think is not None, "thinks needs a think token")
         both = tokens.tool_call is not None and tokens.tool_use is not None
         require(not self.calls_tools or both, "calls_tools needs tokens tool_call and tool_use")
+        require(
+            not self.instructed or tokens.internal is not None, "instructed needs an internal token"
+        )
         require_whole_or_none(self, "encoder_ff_dim", "stateless_dim")
         memory, heads = self.memory, self.memory.num_heads
         require(
@@ -201,6 +206,9 @@ whatever the defaults become."""
 
 NEW_IN_3: dict[str, Any] = {"thinks": False, "calls_tools": False}
 """The same of version 2, of a ``RxtConfig``."""
+
+NEW_IN_4: dict[str, Any] = {"instructed": False}
+"""The same of version 3."""
 
 
 def _without_neutral(data: dict[str, Any], neutral: dict[str, Any]) -> dict[str, Any]:

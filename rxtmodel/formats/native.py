@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..config import RxtConfig
-from ..config.models import NEW_IN_2, NEW_IN_3
+from ..config.models import NEW_IN_2, NEW_IN_3, NEW_IN_4
 from ..errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from ..config import LmConfig
 
-VERSION = 3
+VERSION = 4
 _FRAME = ("format", "format_version", "model")
 
 
@@ -45,6 +45,8 @@ def from_json(data: Any, cls: type[LmConfig], model: str) -> LmConfig:
     fields = {name: value for name, value in data.items() if name not in _FRAME}
     if version < 3 and issubclass(cls, RxtConfig):
         fields = _completed(fields, NEW_IN_3)
+    if version < 4 and issubclass(cls, RxtConfig):
+        fields = _completed(fields, NEW_IN_4)
     if version == 1:
         return cls.from_dict(_completed(fields, NEW_IN_2))
     config = cls.from_dict(fields)

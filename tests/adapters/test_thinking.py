@@ -31,7 +31,7 @@ def model(tokenizer: Tokenizer) -> RxtAdapter:
     torch.manual_seed(3)
     config = dataclasses.replace(
         tiny_config(), vocab_size=tokenizer.vocab_size, max_seq_len=96, thinks=True,
-        calls_tools=True,
+        calls_tools=True, instructed=True,
     )  # fmt: skip
     module = ReactiveTransformer(config).eval().requires_grad_(False)
     with torch.no_grad():  # logits that differ
@@ -133,6 +133,30 @@ def test_the_whole_template_is_folded_into_memory(tokenizer: Tokenizer, model: R
         assert torch.equal(found, model.model.encode(torch.tensor([expected])))
     bare = dataclasses.replace(done, token_ids=(), thinking_ids=(), tool_call_ids=())
     assert interaction_ids(tokenizer, bare) == expected
+
+
+def test_an_instruction_stands_before_the_query_and_in_memory(tokenizer, model) -> None:
+    """Against the logits of the whole prompt, and the memory of the whole interaction."""
+    told, query = tokenizer.encode("look at my dog"), tokenizer.encode("what")
+    prompt = [IDS.bos, IDS.internal, *told, IDS.query, *query, IDS.answer]
+    start = model.initial_memory()
+    with torch.inference_mode():
+        logits = model.model(torch.tensor([prompt]), model.model.initial_memory())[0, -1]
+        logits[list(set(IDS.special()) - {IDS.eos})] = -torch.inf
+    with Runtime(model, "memory:") as runtime:
+        memory = runtime.memory("m")
+        it = memory.conversation().ask(
+            "what", instruction="look at my dog", sampling=Sampling(max_tokens=1)
+        )
+        (token,) = [event.id for event in list(it.blocking()) if event.kind == "token"]
+        assert token == int(logits.argmax())
+        (kept,) = (record.completed for record in runtime._core.engine.store.log("m"))
+        assert kept.instruction == "look at my dog"
+    expected = [*prompt, token, IDS.eos]
+    assert interaction_ids(tokenizer, kept) == expected
+    (found,) = model.attend([start], model.encode([kept]))
+    (without,) = model.attend([start], model.encode([dataclasses.replace(kept, instruction="")]))
+    assert not torch.equal(found.tensor, without.tensor)
 
 
 def test_auto_is_the_likelier_of_both_and_goes_on_from_there(model: RxtAdapter) -> None:

@@ -21,7 +21,7 @@ ALL = ("answer", "thinking", "tool_call")
 
 
 def thinker(**options):
-    return FakeModel(channels=ALL, **options)
+    return FakeModel(channels=ALL, instructed=True, **options)
 
 
 def recorded(s):
@@ -86,6 +86,34 @@ def test_what_a_tool_returned_is_marked_in_the_request_and_on_record(setup):
     assert [done.tool_result for done in recorded(s)] == [True, False]
 
 
+def test_an_instruction_is_in_the_request_and_on_record(setup):
+    s, seen = setup(FakeModel(instructed=True)), []
+    s.model.on("start", seen.extend)
+    s.chat.ask("hello", instruction="answer in verse")
+    s.chat.ask("thanks")
+    s.lab.run()
+    assert [(r.instruction, r.query) for r in seen] == [
+        ("answer in verse", "hello"),
+        ("", "thanks"),
+    ]
+    assert [done.instruction for done in recorded(s)] == ["answer in verse", ""]
+
+
+def test_a_query_and_its_instruction_share_the_room_of_a_query(setup):
+    s = setup(FakeModel(instructed=True, max_query=20))
+    s.chat.ask("hello", instruction="in verse")
+    with pytest.raises(QueryRejected) as refused:
+        s.chat.ask("hello", instruction="in verse, with a rhyme")
+    assert refused.value.reason == "too_long"
+    with pytest.raises(QueryRejected) as refused:
+        s.chat.ask("hello", instruction="\ud800")
+    assert refused.value.reason == "invalid"
+    with pytest.raises(TypeError, match="an instruction must be"):
+        s.chat.ask("hello", instruction=None)
+    s.lab.run()
+    assert [done.instruction for done in recorded(s)] == ["in verse"]
+
+
 def test_thinking_counts_towards_the_longest_answer(setup):
     s = setup(thinker())
     it = s.chat.ask("hello", thinking="extended", sampling=Sampling(max_tokens=4))
@@ -101,6 +129,7 @@ def test_thinking_counts_towards_the_longest_answer(setup):
         (["answer", "tool_call"], {"thinking": "auto"}, "was not trained to think"),
         (["answer", "thinking"], {"tools": True}, "was not trained to call tools"),
         ([], {"tool_result": True, "thinking": "auto"}, "think before it answers or to call tools"),
+        (["thinking"], {"instruction": "briefly"}, "was not trained to follow instructions; ask"),
     ],
 )
 def test_a_model_that_was_not_trained_for_it_rejects_it(setup, channels, options, words):
@@ -121,12 +150,14 @@ def test_a_mode_that_does_not_exist_is_named(setup):
 
 def test_pipelines_ask_for_it_and_carry_it(setup):
     s = setup(thinker())
-    told = CompletedInteraction(query="q", answer="a", thinking="t", tool_call="c", token_ids=(1,))
-    asked = Query(text="hello", thinking="extended")
+    told = CompletedInteraction(
+        query="q", answer="a", thinking="t", tool_call="c", token_ids=(1,), instruction="i"
+    )
+    asked = Query(text="hello", thinking="extended", instruction="briefly")
     found = Recorder(rx.of(told, asked).pipe(operators.interact(s.memory), operators.answers()))
     s.lab.run()
     assert [(a.thinking, a.text) for a in found.items] == [("t", "a"), ("let me see", "hello #1")]
-    assert recorded(s)[0] == told
+    assert recorded(s)[0] == told and recorded(s)[1].instruction == "briefly"
 
 
 # Records at rest
@@ -139,7 +170,12 @@ def record(**parts):
 
 def test_a_record_with_all_parts_survives_and_a_plain_one_is_the_bytes_it_was():
     whole = record(
-        thinking="hm", thinking_ids=(1, 2), tool_call=CALL, tool_call_ids=(3,), tool_result=True
+        thinking="hm",
+        thinking_ids=(1, 2),
+        tool_call=CALL,
+        tool_call_ids=(3,),
+        tool_result=True,
+        instruction="briefly",
     )
     assert records.decode("m", 3, records.store_record("m", whole)) == whole
     names = records._read_map(records.encode(record()))
@@ -150,7 +186,13 @@ def test_a_record_with_all_parts_survives_and_a_plain_one_is_the_bytes_it_was():
 
 @pytest.mark.parametrize(
     "part",
-    [{"thinking": 1}, {"thinking_ids": "ab"}, {"tool_call_ids": [1.5]}, {"tool_result": 1}],
+    [
+        {"thinking": 1},
+        {"thinking_ids": "ab"},
+        {"tool_call_ids": [1.5]},
+        {"tool_result": 1},
+        {"instruction": 1},
+    ],
 )
 def test_a_part_of_another_type_is_damage(part):
     content = records._read_map(records.encode(record())) | part

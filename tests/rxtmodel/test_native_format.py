@@ -12,7 +12,7 @@ import torch
 import adapters.model
 from rxtmodel import CheckpointError, ConfigError, ReactiveTransformer, RxtConfig, TokenIds
 from rxtmodel.checkpoint import weights_fingerprint
-from rxtmodel.config.models import NEW_IN_2, NEW_IN_3
+from rxtmodel.config.models import NEW_IN_2, NEW_IN_3, NEW_IN_4
 from rxtmodel.files import CONFIG_FILE
 
 from .published_samples import BETA, tiny
@@ -40,7 +40,7 @@ def as_version_1(data: dict, new: dict = NEW_IN_2) -> dict:
     """What a version 1 file of the same model looked like."""
     out = {}
     for name, value in data.items():
-        if name in ("format", "format_version", "model", *NEW_IN_3):
+        if name in ("format", "format_version", "model", *NEW_IN_3, *NEW_IN_4):
             continue
         if isinstance(new.get(name), dict) and name != "tokens":
             out[name] = as_version_1(value, new[name])
@@ -80,21 +80,24 @@ def test_a_file_of_version_1_is_the_model_that_it_was(tmp_path, variant):
     assert weights_fingerprint(loaded) == weights_fingerprint(model)
 
 
-def test_a_file_of_version_2_says_nothing_of_thinking(tmp_path):
+@pytest.mark.parametrize(("version", "new"), [(2, NEW_IN_3 | NEW_IN_4), (3, NEW_IN_4)])
+def test_a_file_of_an_earlier_version_says_nothing_of_what_came_after(tmp_path, version, new):
     model = tiny_model()
     model.save_pretrained(tmp_path)
-    data = {name: value for name, value in config_of(tmp_path).items() if name not in NEW_IN_3}
-    (tmp_path / CONFIG_FILE).write_text(json.dumps(data | {"format_version": 2}))
+    data = {name: value for name, value in config_of(tmp_path).items() if name not in new}
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(data | {"format_version": version}))
     assert ReactiveTransformer.from_pretrained(tmp_path).config == model.config
 
 
 def test_what_a_model_was_trained_for_is_kept_and_is_not_its_shape(tmp_path):
-    config = dataclasses.replace(tiny_config(), thinks=True, calls_tools=True)
+    config = dataclasses.replace(tiny_config(), thinks=True, calls_tools=True, instructed=True)
     ReactiveTransformer(config).save_pretrained(tmp_path)
     assert ReactiveTransformer.from_pretrained(tmp_path).config == config
     assert config.fingerprint() == tiny_config().fingerprint()
     with pytest.raises(ConfigError, match="thinks needs a think token"):
         dataclasses.replace(config, tokens=TokenIds(think=None))
+    with pytest.raises(ConfigError, match="instructed needs an internal token"):
+        dataclasses.replace(config, tokens=TokenIds(internal=None))
     with pytest.raises(ConfigError, match="calls_tools needs tokens tool_call and tool_use"):
         dataclasses.replace(config, tokens=TokenIds(tool_use=None))
 
@@ -129,12 +132,12 @@ def test_a_setting_that_is_not_neutral_changes_the_fingerprint():
     assert len({c.fingerprint() for c in (config, *others)}) == 7
 
 
-@pytest.mark.parametrize("version", [4, "2", None])
+@pytest.mark.parametrize("version", [5, "2", None])
 def test_a_newer_version_is_refused(tmp_path, version):
     tiny_model().save_pretrained(tmp_path)
     data = config_of(tmp_path) | {"format_version": version}
     (tmp_path / CONFIG_FILE).write_text(json.dumps(data))
-    with pytest.raises(CheckpointError, match="format version .* reads up to 3; update it"):
+    with pytest.raises(CheckpointError, match="format version .* reads up to 4; update it"):
         ReactiveTransformer.from_pretrained(tmp_path)
 
 

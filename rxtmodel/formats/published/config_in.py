@@ -64,6 +64,7 @@ def to_ours(config: dict[str, Any], initial: str) -> RxtConfig:
         tokens=tokens,
         thinks=known and tokens.think is not None,
         calls_tools=known and tokens.tool_call is not None and tokens.tool_use is not None,
+        instructed=known and tokens.internal is not None,
         **stateless,
         **_stack(decoder),
     )
