@@ -70,6 +70,10 @@ def add_parser(commands: Commands) -> None:
         "--thinking", choices=["fast", "extended", "auto"], default="fast",
         help="think before answers, by a model that was trained to; not shown (fast)",
     )  # fmt: skip
+    parser.add_argument(
+        "--instruction", metavar="TEXT", type=text,
+        help="to follow in every answer, by a model that was trained to",
+    )  # fmt: skip
     length = bounded(int, lambda n: n >= 1, "at least 1")
     parser.add_argument("--max-tokens", type=length, default=64, help="longest answer (64)")
     parser.set_defaults(run=run)

@@ -62,13 +62,16 @@ def open_fake(options: str) -> ReactiveModel[Any]:
     """``rxstream.testing.FakeModel``, with options such as ``step=0.05,attend=1,fingerprint=b``.
 
     ``step`` and ``attend`` are seconds that a call takes; ``fail=step`` makes every such call fail;
-    ``thinks=1`` is a model that can think.
+    ``thinks=1`` is a model that can think, ``instructed=1`` one that follows instructions.
     """
     from rxstream.testing import FakeModel
 
     chosen = dict(option.split("=", 1) for option in options.split(",") if option)
     can: list[Channel] = ["answer", "thinking"] if chosen.pop("thinks", "") else ["answer"]
-    model = FakeModel(fingerprint=chosen.pop("fingerprint", "fake"), channels=can)
+    follows = bool(chosen.pop("instructed", ""))
+    model = FakeModel(
+        fingerprint=chosen.pop("fingerprint", "fake"), channels=can, instructed=follows
+    )
     if broken := chosen.pop("fail", ""):
         model.fail(broken, RuntimeError("the model is broken"), times=1_000)
     for method, seconds in chosen.items():

@@ -5,22 +5,19 @@ Both ways to chat, terminal and pipe, are built on this; it prints nothing.
 
 from __future__ import annotations
 
-import itertools
 import random
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rxstream import Runtime, open_store
-from rxstream.errors import SnapshotError
 from rxstream.model import Sampling
 from rxstream.snapshot import read_file, write_file
-from rxstream.stores.rules import check_key
 
 from .failure import CommandError
 from .models import open_model
+from .names import checked_name, default_store, file_argument, has_begun, is_snapshot, unused_name
 
 if TYPE_CHECKING:
     import argparse
@@ -59,6 +56,7 @@ class Session:
         store: what ``runtime`` keeps its memories in.
         fingerprint: of the runtime's model.
         seed: draws a seed for each query, so that the same queries get the same answers.
+        instruction: beside each query.
     """
 
     def __init__(
@@ -71,8 +69,10 @@ class Session:
         sampling: Sampling,
         seed: int | None = None,
         thinking: Thinking = "fast",
+        instruction: str = "",
     ) -> None:
         self._thinking: Thinking = thinking
+        self._instruction = instruction
         self._runtime, self._store, self._sampling = runtime, store, sampling
         self._fingerprint = fingerprint
         self._seeds = None if seed is None else random.Random(seed)
@@ -89,7 +89,11 @@ class Session:
         sampling = replace(self._sampling, seed=seed)
         # Whoever leaves the chat stops listening, which must not undo what was said.
         return self._conversation.ask(
-            query, sampling=sampling, detach="keep", thinking=self._thinking
+            query,
+            sampling=sampling,
+            detach="keep",
+            thinking=self._thinking,
+            instruction=self._instruction,
         )
 
     def is_command(self, line: str) -> bool:
@@ -183,6 +187,7 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
                 sampling=sampling,
                 seed=args.seed,
                 thinking=args.thinking,
+                instruction=args.instruction or "",
             )
 
 
@@ -200,59 +205,3 @@ def check_beginning(store: Store, name: str, snapshot: Snapshot) -> None:
                 f"conversation {name!r} has begun without this snapshot; choose another "
                 "--conversation, or /load the file in the chat"
             )
-
-
-def has_begun(store: Store, name: str) -> bool:
-    """Whether anything is kept under this name."""
-    return name in store.list(name)
-
-
-def default_store() -> str:
-    """An SQLite file in the user's data folder."""
-    return f"sqlite:///{data_folder() / 'chat.sqlite'}"
-
-
-def data_folder() -> Path:
-    """Where conversations and the query history are kept; made for this user only."""
-    import platformdirs
-
-    folder = platformdirs.user_data_path("rxstream", appauthor=False)
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise CommandError(
-            f"cannot make the data folder {folder}: {error.strerror}; "
-            "check its permission, or choose another place with --store sqlite:///FILE"
-        ) from error
-    return folder
-
-
-def checked_name(name: str) -> str:
-    """A name that a store takes."""
-    try:
-        return check_key(name)
-    except ValueError as error:
-        raise CommandError(f"{error}; choose another conversation name") from error
-
-
-def unused_name(store: Store, base: str) -> str:
-    """``base-2``, ``base-3`` …: the first that is not taken."""
-    taken = set(store.list(base))
-    names = (f"{base}-{number}" for number in itertools.count(2))
-    return next(name for name in names if name not in taken)
-
-
-def file_argument(command: str, argument: str) -> Path:
-    """The path after a command."""
-    if not argument:
-        raise CommandError(f"{command} needs a file name: {command} FILE")
-    return Path(argument).expanduser()
-
-
-def is_snapshot(path: Path) -> bool:
-    """Whether ``path`` can be read as a snapshot, of whatever model."""
-    try:
-        read_file(path)
-    except SnapshotError:
-        return False
-    return True

@@ -10,7 +10,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.utils import get_cwidth
 
 from .failure import CommandError
-from .session import data_folder
+from .names import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

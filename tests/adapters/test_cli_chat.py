@@ -30,6 +30,19 @@ def test_what_is_thought_is_not_printed_and_is_asked_of_models_that_can(rxt: Rxt
     assert "line 1: this model was not trained to think before it answers" in done.stderr
 
 
+def test_an_instruction_goes_with_every_query_and_is_asked_of_models_that_follow_it(
+    rxt: Rxt,
+) -> None:
+    told = "--instruction", "in verse"
+    done = rxt.chat(*told, model="fake:instructed=1", typed="hello\nyou\n")
+    assert (done.stdout, done.returncode) == ("hello #0\nyou #1\n", 0)
+    done = rxt.chat(*told, typed="hello\n")
+    assert (done.stdout, done.returncode) == ("\n", 1)
+    assert "line 1: this model was not trained to follow instructions" in done.stderr
+    done = rxt.chat("--instruction", "", typed="hello\n")
+    assert done.returncode == 2 and "some text" in done.stderr
+
+
 def test_no_input_is_no_error(rxt: Rxt) -> None:
     done = rxt.chat(typed="")
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rxstream.errors import StoreNotFound, VersionConflict
 
 from ..failure import CommandError
-from ..session import checked_name, has_begun
+from ..names import checked_name, has_begun
 from .refs import find, opened
 from .show import moment
 

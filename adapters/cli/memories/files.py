@@ -13,7 +13,7 @@ from rxstream.stores import open_store
 from rxstream.stores.copying import copy_memory
 
 from ..failure import CommandError
-from ..session import checked_name, is_snapshot
+from ..names import checked_name, is_snapshot
 from .refs import find, opened, with_keys
 from .sources import HUB, read
 

@@ -16,7 +16,7 @@ from rxstream.stores.memory import MemoryStore
 
 from ..failure import CommandError
 from ..models import open_model
-from ..session import checked_name, has_begun
+from ..names import checked_name, has_begun
 from .refs import opened
 
 if TYPE_CHECKING:

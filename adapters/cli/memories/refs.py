@@ -10,7 +10,7 @@ from rxstream.stores import open_store
 
 from ..failure import CommandError
 from ..missing import import_optional
-from ..session import checked_name, default_store
+from ..names import checked_name, default_store
 
 if TYPE_CHECKING:
     import argparse

@@ -11,7 +11,7 @@ from rxstream.snapshot import Snapshot
 
 from ..failure import CommandError
 from ..models import open_model
-from ..session import checked_name
+from ..names import checked_name
 from .refs import find, opened
 
 if TYPE_CHECKING:

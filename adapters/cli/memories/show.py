@@ -11,7 +11,7 @@ from rxstream import tensorfile
 from rxstream.errors import StoreCorrupt, StoreNotFound
 
 from ..failure import CommandError, one_line
-from ..session import checked_name
+from ..names import checked_name
 from .refs import find, opened
 
 if TYPE_CHECKING:
