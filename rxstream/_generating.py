@@ -60,7 +60,6 @@ class Generating(Frame, ABC):
                     "thinking": ([given.thinking], list(given.thinking_ids)),
                     "tool_call": ([given.tool_call], list(given.tool_call_ids)),
                 }
-                turn.tool_result, turn.instruction = given.tool_result, given.instruction
                 self._answered(turn, "eos")
 
     def advance(self, turn: Turn, draft: TokenDraft) -> bool:

@@ -238,15 +238,19 @@ class Conversation:
 
     def _validate(self, query: str, instruction: str) -> QueryRejected | None:
         validate, query = self._machine.engine.model.validate, self._channel.label + query
-        try:
-            (instruction + query).encode()  # what cannot be put on record must not be answered
-            validate(query)
-            if instruction:
-                validate(f"{instruction}\n{query}")  # the room is for both
-        except QueryRejected as refusal:
-            return refusal
-        except Exception as error:
-            invalid = QueryRejected("invalid", f"the model cannot read the query: {error}")
-            invalid.__cause__ = error
-            return invalid
+        if instruction and not instruction.strip():
+            return QueryRejected("invalid", "the instruction is blank; give it some text, or none")
+        texts = [query, f"{instruction}\n{query}"] if instruction else [query]
+        for text in texts:  # a query and its instruction share the room of a query
+            try:
+                text.encode()  # what cannot be put on record must not be answered
+                validate(text)
+            except QueryRejected as refusal:
+                if text is query:
+                    return refusal
+                return QueryRejected(refusal.reason, f"with its instruction, {refusal}")
+            except Exception as error:
+                invalid = QueryRejected("invalid", f"the model cannot read the query: {error}")
+                invalid.__cause__ = error
+                return invalid
         return None

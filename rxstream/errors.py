@@ -35,7 +35,8 @@ class QueryRejected(RxStreamError):
 
     ``reason`` is one of ``queue_full`` (conversation or runtime: try later), ``tenant_full`` (the
     tenant has too many queries waiting), ``busy, closed, duplicate, too_long, invalid, halted``,
-    ``unsupported`` (the model was not trained to think, or to call tools).
+    ``unsupported`` (the model was not trained to think, to call tools, or to follow
+    instructions).
     """
 
     def __init__(self, reason: str, message: str = "") -> None:

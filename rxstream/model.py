@@ -130,8 +130,8 @@ class ReactiveModel(Protocol[M]):
 
     A model that was trained to think, or to call tools, says so with an attribute ``channels``,
     such as ``frozenset({"answer", "thinking", "tool_call"})``. Without it the runtime rejects
-    queries that ask for more than an answer (``unsupported``). So does one that was trained to
-    follow an instruction beside a query, with an attribute ``instructed`` that is True.
+    queries that ask for more than an answer (``unsupported``). One that was trained to follow an
+    instruction beside a query says so with an attribute ``instructed`` that is True.
     """
 
     fingerprint: str
@@ -141,7 +141,10 @@ class ReactiveModel(Protocol[M]):
     thread_safe: bool
 
     def validate(self, query: str) -> None:
-        """Raise ``QueryRejected`` (``too_long``, ``invalid``) when ``query`` cannot be answered."""
+        """Raise ``QueryRejected`` (``too_long``, ``invalid``) when ``query`` cannot be answered.
+
+        An instruction beside it is judged with it: a second call has both, a line each.
+        """
         ...
 
     def initial_memory(self) -> M:

@@ -116,7 +116,7 @@ class TokenIds:
     def _known(self, name: str) -> int:
         token = getattr(self, name)
         if token is None:
-            raise ConfigError(f"this model was trained without a {name} token")
+            raise ConfigError(f"this model was trained without the token {name}")
         return token
 
     def section_after(self, section: Section, token: int) -> Section:

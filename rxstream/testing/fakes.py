@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..model import Channel, FinishReason
 
 FakeMemory = tuple[str, ...]
-"""What was said, oldest first: ``"query -> answer"``."""
+"""What was said, oldest first: ``"query -> answer"``, an instruction in brackets before it."""
 
 
 class Pause:
@@ -63,9 +63,10 @@ class FakeModel:
     By default it says back the query and how many interactions it remembers; a query that starts
     with ``recall`` is answered with all it remembers. ``answer`` replaces that rule; a query like
     ``long 500`` gives so many tokens. With ``channels`` it thinks "let me see" and ends with a tool
-    call where a query asks for that. Every rule of the port that a runtime could break (two
-    decodings at one slot, stepping a finished one, finishing twice, calls beside each other, calls
-    from another lane) is checked and recorded in ``violations``.
+    call where a query asks for that; if ``instructed`` it remembers instructions with queries.
+    Every rule of the port that a runtime could break (two decodings at one slot, stepping a
+    finished one, finishing twice, calls beside each other, calls from another lane) is checked and
+    recorded in ``violations``.
     """
 
     def __init__(
@@ -187,7 +188,10 @@ class FakeModel:
 
     def encode(self, interactions: Sequence[CompletedInteraction]) -> list[str]:
         with self._call("encode", interactions):
-            encoded = [f"{i.query} -> {i.answer}" for i in interactions]
+            encoded = [
+                f"[{i.instruction}] " * bool(i.instruction) + f"{i.query} -> {i.answer}"
+                for i in interactions
+            ]
             self._leave("encode", interactions)
             return encoded
 

@@ -102,16 +102,21 @@ def test_an_instruction_is_in_the_request_and_on_record(setup):
 def test_a_query_and_its_instruction_share_the_room_of_a_query(setup):
     s = setup(FakeModel(instructed=True, max_query=20))
     s.chat.ask("hello", instruction="in verse")
-    with pytest.raises(QueryRejected) as refused:
+    with pytest.raises(QueryRejected, match="with its instruction, ") as refused:
         s.chat.ask("hello", instruction="in verse, with a rhyme")
     assert refused.value.reason == "too_long"
-    with pytest.raises(QueryRejected) as refused:
-        s.chat.ask("hello", instruction="\ud800")
-    assert refused.value.reason == "invalid"
+    for unusable in ("\ud800", " \n"):
+        with pytest.raises(QueryRejected) as refused:
+            s.chat.ask("hello", instruction=unusable)
+        assert refused.value.reason == "invalid"
+    told = CompletedInteraction(query="hello", answer="a", instruction="in verse, with a rhyme")
+    found = Recorder(rx.of(told).pipe(operators.interact(s.memory)))
     with pytest.raises(TypeError, match="an instruction must be"):
         s.chat.ask("hello", instruction=None)
     s.lab.run()
+    assert [event.reason for event in found.items] == ["too_long"]
     assert [done.instruction for done in recorded(s)] == ["in verse"]
+    assert s.memory.value == ("[in verse] hello -> hello #0",)
 
 
 def test_thinking_counts_towards_the_longest_answer(setup):

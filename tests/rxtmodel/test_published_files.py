@@ -406,15 +406,16 @@ def test_the_fingerprint_is_that_of_the_model_not_of_the_format(beta, tmp_path):
     assert weights_fingerprint(load(tmp_path / "own")) == weights_fingerprint(model)
 
 
-def test_a_published_model_thinks_and_calls_tools_if_it_has_the_tokens(beta):
+def test_a_published_model_does_what_it_has_the_tokens_for(beta):
     config = load(beta).config
-    assert config.thinks and config.calls_tools
+    assert config.thinks and config.calls_tools and config.instructed
 
     def without_thinking(data):
         del data["tokenizer_config"]["think_token_id"]
         del data["tokenizer_config"]["tool_use_token_id"]
+        del data["tokenizer_config"]["internal_token_id"]
 
     config = load(rewrite(beta, config=without_thinking)).config
-    assert not config.thinks and not config.calls_tools
+    assert not (config.thinks or config.calls_tools or config.instructed)
     config = load(rewrite(beta, config=lambda data: data.pop("tokenizer_config"))).config
-    assert not config.thinks and not config.calls_tools
+    assert not (config.thinks or config.calls_tools or config.instructed)

@@ -118,7 +118,7 @@ def test_ids_without_further_ends_are_written_as_ever():
     ],
 )
 def test_what_a_model_has_no_token_for_is_refused(ask, name):
-    with pytest.raises(ConfigError, match=f"this model was trained without a {name} token"):
+    with pytest.raises(ConfigError, match=f"this model was trained without the token {name}"):
         ask(ALPHA)
 
 
