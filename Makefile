@@ -22,7 +22,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 # A half-made .venv (interrupted, or of an older Python that was removed) is repaired, not trusted:
 # the stamp is written last. Who comes while another make installs waits, and finds it done.
-ifdef ALONE
+ifeq ($(origin ALONE),command line)
 $(CREATED):
 	@echo "Creating $(VENV) with $(ALONE)" >&2 && "$(ALONE)" -m venv $(VENV)
 	@touch $@
