@@ -92,10 +92,9 @@ def _decode(
         floor, products = floor_ms(model, count, 192), products_ms(model, count)
         eager = llama.step_ms(llama.Session(peer), queries(count), 16)[1]
         static = None
-        if count in (1, 16) and not quick:
-            static = llama.step_ms(llama.Session(peer, static=LENGTH), queries(count), 64, warm=8)[
-                1
-            ]
+        if not quick:
+            compiled = llama.Session(peer, static=LENGTH)
+            static = llama.step_ms(compiled, queries(count), 64, warm=8)[1]
         table.add(
             count, ours, plain, floor, ours / floor, products, count / ours * 1e3, eager, static
         )
