@@ -42,7 +42,10 @@ class Session:
         self._cache: Any = DynamicCache(config=model.config)
         if static is not None:
             self._cache = StaticCache(config=model.config, max_cache_len=static)
-            self._forward = torch.compile(model.forward, mode="reduce-overhead", fullgraph=True)
+            # not dynamic: the second number of rows would be compiled for any number, at a price
+            self._forward = torch.compile(
+                model.forward, mode="reduce-overhead", fullgraph=True, dynamic=False
+            )
 
     @torch.inference_mode()
     def read(self, ids_BT: Tensor) -> Tensor:
