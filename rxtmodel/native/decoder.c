@@ -1,5 +1,9 @@
 /* A decoder's layers for a few tokens at once: one call, no Python in between. */
+#define _GNU_SOURCE
 #include <pthread.h>
+#ifdef __GLIBC__
+#include <sched.h>
+#endif
 
 #include "layers.h"
 
@@ -79,15 +83,12 @@ static int32_t best_of(float *logits, const float *bias, int count)
     for (int i = 0; i < whole; i += LANES) {
         const vec x = load(logits + i) + load(bias + i);
         store(logits + i, x);
-        largest = choose(x > largest, x, largest);
+        largest = larger(x, largest);
         none |= x != x;
     }
-    float best = -INFINITY;
+    float best = largest_of(largest);
     int unknown = 0;
-    for (int i = 0; i < LANES; i++) {
-        best = largest[i] > best ? largest[i] : best;
-        unknown |= none[i];
-    }
+    for (int i = 0; i < LANES; i++) unknown |= none[i];
     for (int i = whole; i < count; i++) {
         logits[i] += bias[i];
         best = logits[i] > best ? logits[i] : best;
@@ -166,6 +167,30 @@ static void *run_on_thread(void *given)
     return NULL;
 }
 
+/* Starts thread ``number`` of ``threads`` that compute beside this one, which is number 0; returns
+ * whether it did. Each gets processors that neither this one nor another of them is on: Linux, where
+ * all are busy for just a moment, else starts it here, to wait until this thread is done. */
+static int start_beside(part *p, int number, int threads)
+{
+    int started = 0;
+#ifdef __GLIBC__
+    cpu_set_t allowed, own;
+    pthread_attr_t attributes;
+    const int here = sched_getcpu();
+    CPU_ZERO(&own);
+    if (here >= 0 && !sched_getaffinity(0, sizeof allowed, &allowed))
+        for (int cpu = 0, others = 0; cpu < CPU_SETSIZE; cpu++)
+            if (cpu != here && CPU_ISSET(cpu, &allowed) && others++ % (threads - 1) == number - 1)
+                CPU_SET(cpu, &own);
+    if (CPU_COUNT(&own) && !pthread_attr_init(&attributes)) {
+        started = !pthread_attr_setaffinity_np(&attributes, sizeof own, &own) &&
+                  !pthread_create(&p->thread, &attributes, run_on_thread, p);
+        pthread_attr_destroy(&attributes);
+    }
+#endif
+    return started || !pthread_create(&p->thread, NULL, run_on_thread, p);
+}
+
 /* Runs ``count`` tokens, of which those of one row stand in their order. ``logits`` [count - silent,
  * outputs up to a multiple of 16] and ``best`` [count - silent] are of all but the first ``silent``;
  * both may be NULL: then only caches are filled. With ``threads`` above 1 tokens are shared out,
@@ -184,7 +209,7 @@ void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
         parts[i] = (part){d, tokens + first, rows + first, positions + first,
                           scratch + i * scratch_size, logits ? logits + first * outputs : NULL,
                           best ? best + first : NULL, last - first, silent, 0, 0};
-        if (i) parts[i].started = !pthread_create(&parts[i].thread, NULL, run_on_thread, &parts[i]);
+        if (i) parts[i].started = start_beside(&parts[i], i, threads);
         if (!parts[i].started) run_part(&parts[i]);
     }
     for (int i = 1; i < threads; i++)

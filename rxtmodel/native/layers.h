@@ -73,30 +73,44 @@ INLINE void weigh(const float *values, size_t stride, const float *weights, int 
     }
 }
 
+/* The products of ``q`` with up to LANES keys, each in its lane; their values are asked for. */
+INLINE vec meet(const float *q, const float *k, const float *v, const int keys, int head_dim)
+{
+    vec sums[LANES];
+#pragma GCC unroll 16
+    for (int n = 0; n < LANES; n++) sums[n] = splat(0.0f);
+    for (int i = 0; i < head_dim; i += LANES) {
+        const vec part = load(q + i);
+#pragma GCC unroll 16
+        for (int n = 0; n < keys; n++) {
+            sums[n] = multiply_add(load(k + (size_t)n * head_dim + i), part, sums[n]);
+            __builtin_prefetch(v + (size_t)n * head_dim + i);
+        }
+    }
+    return totals(sums);
+}
+
 /* Softmax attention of one head to ``count`` keys; ``scores`` has room for them, up to 16s. */
 static inline void attend(const float *q, const float *k, const float *v, int count, int head_dim,
                    float *scores, float *out)
 {
     const float scale = 1.0f / sqrtf((float)head_dim);
+    const size_t h = (size_t)head_dim;
+    int j = 0;
+    for (; j + LANES <= count; j += LANES)
+        store(scores + j, meet(q, k + j * h, v + j * h, LANES, head_dim) * scale);
+    if (j < count) store(scores + j, meet(q, k + j * h, v + j * h, count - j, head_dim) * scale);
     const int padded = (count + LANES - 1) / LANES * LANES;
-    float largest = -INFINITY;
-    for (int j = 0; j < count; j++, k += head_dim) {
-        vec sum = splat(0.0f);
-        for (int i = 0; i < head_dim; i += LANES) {
-            sum += load(k + i) * load(q + i);
-            __builtin_prefetch(v + (size_t)j * head_dim + i);
-        }
-        scores[j] = total(sum) * scale;
-        largest = scores[j] > largest ? scores[j] : largest;
-    }
-    for (int j = count; j < padded; j++) scores[j] = -INFINITY;
-    vec sum = splat(0.0f);
-    for (int j = 0; j < padded; j += LANES) {
+    for (j = count; j < padded; j++) scores[j] = -INFINITY;
+    vec most = splat(-INFINITY), sum = splat(0.0f);
+    for (j = 0; j < padded; j += LANES) most = larger(load(scores + j), most);
+    const float largest = largest_of(most);
+    for (j = 0; j < padded; j += LANES) {
         const vec p = exponential(load(scores + j) - largest);
         store(scores + j, p);
         sum += p;
     }
-    weigh(v, (size_t)head_dim, scores, count, head_dim, 1.0f / total(sum), out);
+    weigh(v, h, scores, count, head_dim, 1.0f / total(sum), out);
 }
 
 /* Turns features into an address, and returns what makes it a unit vector: ``memory.delta``. */

@@ -1,8 +1,9 @@
 /* Products of weights with a few rows.
  *
  * Weights lie in panels of 16 outputs: float32 as [panel][input][16]; int8, with a scale for each
- * output, as [panel][input / 4][16][4], so that one load and shifts give four inputs. Each output is one sum over the inputs in their order, by multiply-add, however many rows
- * are multiplied at once: what a row gets does not depend on the others. */
+ * output, as [panel][input / 4][16][4], so that one load and shifts give four inputs. Each output is
+ * one sum over the inputs in their order, by multiply-add, however many rows are multiplied at once:
+ * what a row gets does not depend on the others. */
 #pragma once
 
 #include "vector.h"
@@ -13,11 +14,17 @@ typedef struct {
     int32_t inputs, outputs;
 } product;
 
-/* Sums that fit the registers, beside a few for weights. */
+/* Sums that fit the registers, beside a few for weights; panels that all rows meet before the next
+ * ones, so many that tiles of two or three share them out. */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define SUMS 16
+#define BLOCK 4
+#elif defined(__AVX__)
+#define SUMS 12
+#define BLOCK 6
 #else
 #define SUMS 12
+#define BLOCK 4
 #endif
 #define MAX_ROWS 16
 /* Inputs whose weights, which come from afar, are asked for before they are needed. */
@@ -103,15 +110,17 @@ INLINE void tile(const int count, const int rows, const int int8, const product 
     }
 }
 
-/* So many vectors at once as leave the sums in registers, then what is left one by one. */
+/* So many vectors at once as leave the sums in registers, then what is left by fewer. */
 INLINE void vectors(const int rows, const int int8, const product *w, int from, int to,
                     const float *x, float *out, size_t out_stride, int add)
 {
-    const int fit = SUMS / rows, most = 4 * PARTS;
-    const int power = fit >= 8 ? 8 : fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
-    const int at_once = power < most ? power : most;
+    const int fit = SUMS / rows, most = BLOCK * PARTS;
+    const int some = fit < 3 ? fit : fit < 4 ? BLOCK / 2 : fit < 8 ? 4 : 8;
+    const int at_once = some < most ? some : 4;
     for (; from + at_once <= to; from += at_once)
         tile(at_once, rows, int8, w, from, x, out, out_stride, add);
+    if (at_once > 2)
+        for (; from + 2 <= to; from += 2) tile(2, rows, int8, w, from, x, out, out_stride, add);
     for (; from < to; from++) tile(1, rows, int8, w, from, x, out, out_stride, add);
 }
 
@@ -128,7 +137,7 @@ INLINE int group_of(int left)
 INLINE void multiply_as(const int int8, const product *w, const float *x, float *out,
                         size_t out_stride, int rows, int add)
 {
-    const int count = (int)(PADDED(w->outputs) / LANES), block = 4 * PARTS;
+    const int count = (int)(PADDED(w->outputs) / LANES), block = BLOCK * PARTS;
     for (int from = 0; from < count; from += block) {
         const int to = from + block < count ? from + block : count;
         for (int row = 0; row < rows; row += group_of(rows - row)) {

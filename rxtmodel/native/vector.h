@@ -86,9 +86,61 @@ INLINE float total(vec v)
     return (x[0] + x[2]) + (x[1] + x[3]);
 }
 
+/* Of two vectors, end to end, every other run of ``half`` lanes: the first ones, or ``from`` them. */
+#define LANE(j, half, from) ((j) / (half) * 2 * (half) + (j) % (half) + (from))
+#define RUN(j, half, from)                                                                       \
+    LANE(j, half, from), LANE(j + 1, half, from), LANE(j + 2, half, from), LANE(j + 3, half, from)
+#if LANES == 16
+#define RUNS(half, from)                                                                         \
+    RUN(0, half, from), RUN(4, half, from), RUN(8, half, from), RUN(12, half, from)
+#elif LANES == 8
+#define RUNS(half, from) RUN(0, half, from), RUN(4, half, from)
+#else
+#define RUNS(half, from) RUN(0, half, from)
+#endif
+#if defined(__clang__) || __GNUC__ >= 12
+#define PICK(a, b, half, from) __builtin_shufflevector(a, b, RUNS(half, from))
+#else
+#define PICK(a, b, half, from) __builtin_shuffle(a, b, (ivec){RUNS(half, from)})
+#endif
+#define HALVE(half)                                                                              \
+    for (int i = 0; i < half; i++)                                                               \
+        v[i] = PICK(v[2 * i], v[2 * i + 1], half, 0) + PICK(v[2 * i], v[2 * i + 1], half, half)
+
+/* ``total`` of each of LANES vectors, in its lane, by the same sums. What is in ``v`` is lost. */
+INLINE vec totals(vec *v)
+{
+#if LANES > 8
+#pragma GCC unroll 8
+    HALVE(8);
+#endif
+#if LANES > 4
+#pragma GCC unroll 4
+    HALVE(4);
+#endif
+#pragma GCC unroll 2
+    HALVE(2);
+    HALVE(1);
+    return v[0];
+}
+
 INLINE vec choose(ivec mask, vec yes, vec no)
 {
     return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
+}
+
+/* The second where the first is no number. */
+INLINE vec larger(vec a, vec b) { return choose(a > b, a, b); }
+
+INLINE float largest_of(vec v)
+{
+    float x[LANES];
+    store(x, v);
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half; half /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < half; i++) x[i] = x[i + half] > x[i] ? x[i + half] : x[i];
+    return x[0];
 }
 
 /* e^x to 2 units in the last place, 0 below -87 and e^88 above 88; NaN stays NaN. */
