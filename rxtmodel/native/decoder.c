@@ -1,13 +1,7 @@
 /* A decoder's layers for a few tokens at once: one call, no Python in between. */
 #define _GNU_SOURCE
-#include <pthread.h>
-#ifdef __GLIBC__
-#include <sched.h>
-#endif
-
+#include "crew.h"
 #include "layers.h"
-
-#define MAX_THREADS 64
 
 /* A unit vector over the slots reads what stands there: ``rxtmodel.memory.delta``. */
 static void read_delta(float *q, const float *memory, int heads, int slots, int width, float *out)
@@ -126,12 +120,11 @@ typedef struct {
     float *scratch, *logits;
     int32_t *best;
     int32_t count, silent; /* tokens, and the first of them of which no logits are wanted */
-    pthread_t thread;
-    int started;
 } part;
 
-static void run_part(const part *p)
+static void run_part(void *given)
 {
+    const part *p = given;
     const decoder *d = p->d;
     const size_t dim = (size_t)d->dim, width = (size_t)d->width;
     const size_t outputs = PADDED(d->head.outputs);
@@ -161,57 +154,31 @@ static void run_part(const part *p)
     }
 }
 
-static void *run_on_thread(void *given)
-{
-    run_part(given);
-    return NULL;
-}
+crew *rxt_crew_new(void) { return calloc(1, sizeof(crew)); }
 
-/* Starts thread ``number`` of ``threads`` that compute beside this one, which is number 0; returns
- * whether it did. Each gets processors that neither this one nor another of them is on: Linux, where
- * all are busy for just a moment, else starts it here, to wait until this thread is done. */
-static int start_beside(part *p, int number, int threads)
-{
-    int started = 0;
-#ifdef __GLIBC__
-    cpu_set_t allowed, own;
-    pthread_attr_t attributes;
-    const int here = sched_getcpu();
-    CPU_ZERO(&own);
-    if (here >= 0 && !sched_getaffinity(0, sizeof allowed, &allowed))
-        for (int cpu = 0, others = 0; cpu < CPU_SETSIZE; cpu++)
-            if (cpu != here && CPU_ISSET(cpu, &allowed) && others++ % (threads - 1) == number - 1)
-                CPU_SET(cpu, &own);
-    if (CPU_COUNT(&own) && !pthread_attr_init(&attributes)) {
-        started = !pthread_attr_setaffinity_np(&attributes, sizeof own, &own) &&
-                  !pthread_create(&p->thread, &attributes, run_on_thread, p);
-        pthread_attr_destroy(&attributes);
-    }
-#endif
-    return started || !pthread_create(&p->thread, NULL, run_on_thread, p);
-}
+void rxt_crew_free(crew *c) { dismiss(c); }
 
 /* Runs ``count`` tokens, of which those of one row stand in their order. ``logits`` [count - silent,
  * outputs up to a multiple of 16] and ``best`` [count - silent] are of all but the first ``silent``;
- * both may be NULL: then only caches are filled. With ``threads`` above 1 tokens are shared out,
- * which those of one row must not be, and none be silent; ``scratch`` is for as many. Threads live
- * as long as a call: a fork, or an end, finds none of them. */
+ * both may be NULL: then only caches are filled. With ``threads`` above 1 tokens are shared out
+ * between this thread and the decoder's crew, which those of one row must not be, and none be silent;
+ * ``scratch`` is for as many. */
 void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
                  const int32_t *positions, int32_t count, int32_t silent, int32_t threads,
                  int64_t scratch_size, float *scratch, float *logits, int32_t *best)
 {
     const size_t outputs = PADDED(d->head.outputs);
-    threads = threads < 1 ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads;
+    threads = threads < 1 || !d->crew ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads;
+    if (threads > 1) threads = 1 + gather(d->crew, threads - 1);
     part parts[MAX_THREADS];
     for (int i = threads - 1; i >= 0; i--) {
         const int first = (int)((int64_t)count * i / threads);
         const int last = (int)((int64_t)count * (i + 1) / threads);
         parts[i] = (part){d, tokens + first, rows + first, positions + first,
                           scratch + i * scratch_size, logits ? logits + first * outputs : NULL,
-                          best ? best + first : NULL, last - first, silent, 0, 0};
-        if (i) parts[i].started = start_beside(&parts[i], i, threads);
-        if (!parts[i].started) run_part(&parts[i]);
+                          best ? best + first : NULL, last - first, silent};
+        if (i) ask(d->crew, i - 1, run_part, &parts[i]);
     }
-    for (int i = 1; i < threads; i++)
-        if (parts[i].started) pthread_join(parts[i].thread, NULL);
+    run_part(&parts[0]);
+    for (int i = 1; i < threads; i++) await(d->crew, i - 1);
 }

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ..cache import KVCache
     from ..model import MemoryState, ReactiveTransformer
 
-_APIECE = 4
+_APIECE = 3
 """Fewer rows are not worth a second thread."""
 
 
@@ -31,7 +32,8 @@ class NativeDecoder:
     """Runs tokens of rows through all layers. What a row gets does not depend on the others.
 
     Weights are copied in an order of their own, and must not change after. Many rows are shared
-    out between as many threads as PyTorch uses.
+    out between as many threads as PyTorch uses; they begin with the first step of many rows, sleep
+    when there are none, and end with this object.
 
     Args:
         cache: keys and values of all rows; tokens are appended behind the ones that it holds.
@@ -73,6 +75,10 @@ class NativeDecoder:
             self._keep, model.config, self._layers, model.embedding.weight, rope, cache.max_len
         )
         describe_head(self._keep, self._decoder, model, self._bias)
+        if crew := self._library.rxt_crew_new():
+            self._decoder.crew = crew
+            # Not at the end of the process, when another thread may be in a call.
+            weakref.finalize(self, self._library.rxt_crew_free, crew).atexit = False
         self.delta_shape: tuple[int, int, int] | None = None
         """Of memories that ``store`` takes; None: there are no slabs, or not of the delta rule."""
         self.int8 = self._keep.shortened

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _SOURCES = ("decoder.c", "ahead.c", "encoder.c", "delta.c")
-_HEADERS = ("vector.h", "products.h", "layers.h", "interaction.h")
+_HEADERS = ("vector.h", "products.h", "layers.h", "interaction.h", "crew.h")
 _FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-pthread", "-shared")
 _NATIVE = "-march=native"
 """Not every compiler knows it on every processor."""
@@ -27,6 +27,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rxt_scratch": (_SIZE, [_POINTER, _NUMBER]),
     "rxt_forward": (None, [*[_POINTER] * 4, *[_NUMBER] * 3, _SIZE, *[_POINTER] * 3]),
     "rxt_store_delta": (None, [_POINTER, _POINTER, _NUMBER]),
+    "rxt_crew_new": (_POINTER, []),
+    "rxt_crew_free": (None, [_POINTER]),
     "rxt_ahead_new": (_POINTER, []),
     "rxt_ahead_begin": (
         _NUMBER,

@@ -48,6 +48,7 @@ class Decoder(ctypes.Structure):
 
     _fields_: ClassVar = [
         *((n, c_void_p) for n in ("layers", "embedding", "final_norm", "cos", "sin", "bias")),
+        ("crew", c_void_p),
         ("head", Product),
         *((n, c_int32) for n in ("num_layers", "dim", "heads", "kv_heads", "head_dim")),
         *((n, c_int32) for n in ("max_len", "width")),

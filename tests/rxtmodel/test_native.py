@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -182,27 +180,6 @@ def test_a_row_gets_the_same_bits_whoever_is_beside_it(
         some = list(range(3, 3 + count))
         for n, logits in answers(some, batch).items():
             assert torch.equal(logits, together[n])
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be chosen here")
-def test_threads_with_one_processor_between_them_draw_the_same(threads: None) -> None:
-    model = wide_model(ff_dim=64)
-    state = model.project_memory(random_memory(model, 1))
-    queries = [[11 + (n * 5 + i) % 13 for i in range(9)] for n in range(12)]
-
-    def answers() -> list[list[int]]:
-        batch = native(model, 12)
-        rows = [batch.add(query, state, Sampler(SamplerConfig())) for query in queries]
-        return [batch.step(rows) for _ in range(6)]
-
-    def crowded() -> list[list[int]]:
-        os.sched_setaffinity(
-            0, {min(os.sched_getaffinity(0))}
-        )  # of this thread, and those it starts
-        return answers()
-
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(crowded).result() == answers()
 
 
 def test_the_largest_logit_is_the_first_of_the_largest_and_no_number_beats_all() -> None:
