@@ -74,11 +74,11 @@ static void update(ahead *a)
     a->stage = COMPLETE;
     a->working = 1;
     pthread_mutex_unlock(&a->lock);
-    rxt_encode(w->encoder, w->ids, w->count, w->scratch, w->out);
+    rxt_encode(w->encoder, w->ids, w->count, w->threads, w->scratch, w->out);
     reach(a, ENCODED, last);
     if (last == ENCODED) return;
     pthread_mutex_unlock(&a->lock);
-    rxt_fold(w->write, w->memory, w->out, w->count, w->fold_scratch, w->next);
+    rxt_fold(w->write, w->memory, w->out, w->count, w->threads, w->fold_scratch, w->next);
     reach(a, FOLDED, last);
 }
 
@@ -263,17 +263,23 @@ int32_t rxt_ahead_folded(ahead *a, float *out)
     return there;
 }
 
-/* Ends the thread. */
-void rxt_ahead_free(ahead *a)
+/* Ends the thread: there is no further run. */
+void rxt_ahead_end(ahead *a)
 {
     renew(a);
-    if (a->process) {
-        pthread_mutex_lock(&a->lock);
-        a->quit = a->over = 1;
-        pthread_mutex_unlock(&a->lock);
-        pthread_cond_signal(&a->wake);
-        pthread_join(a->thread, NULL);
-    }
+    if (!a->process) return;
+    pthread_mutex_lock(&a->lock);
+    a->quit = a->over = 1;
+    pthread_mutex_unlock(&a->lock);
+    pthread_cond_signal(&a->wake);
+    pthread_join(a->thread, NULL);
+    a->process = 0;
+}
+
+/* Ends the thread, and what it works in. */
+void rxt_ahead_free(ahead *a)
+{
+    rxt_ahead_end(a);
     free(a->tokens);
     free(a->rows);
     free(a->positions);

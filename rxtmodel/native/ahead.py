@@ -59,7 +59,9 @@ class RunAhead:
             raise MemoryError("no memory for a thread's state")
         # The thread computes in tensors of these: they stay until it has ended.
         self._used: list[Any] = [decoder]
-        weakref.finalize(self, _free, self._library, self._run, self._used)
+        # At the end of the process others may still be in a call: what they look at stays.
+        weakref.finalize(self, _free, self._library, self._run, self._used).atexit = False
+        weakref.finalize(self, self._library.rxt_ahead_end, self._run)
         self._count = 0
         self._best = (ctypes.c_int32 * 0)()
 

@@ -1,7 +1,22 @@
 /* A decoder's layers for a few tokens at once: one call, no Python in between. */
-#define _GNU_SOURCE
 #include "crew.h"
 #include "layers.h"
+
+/* Of decoders that share prompts out. */
+#define MAX_LAYERS 256
+
+/* Tokens that are computed in blocks of ``size``: of different rows, or (``ordered``) of one row. */
+typedef struct {
+    const decoder *d;
+    const int32_t *tokens, *rows, *positions;
+    float *scratch, *logits;
+    int64_t scratch_size;
+    int32_t *best;
+    int32_t count, silent; /* tokens, and the first of them of which no logits are wanted */
+    int32_t size, ordered;
+    _Atomic int next, seats;
+    _Atomic int kept[MAX_LAYERS]; /* blocks, whose keys and values are in the cache of a layer */
+} job;
 
 /* A unit vector over the slots reads what stands there: ``rxtmodel.memory.delta``. */
 static void read_delta(float *q, const float *memory, int heads, int slots, int width, float *out)
@@ -43,16 +58,25 @@ static void read_memory(const decoder *d, const layer *l, int row, int position,
     }
 }
 
-static void run_layer(const decoder *d, const layer *l, const int32_t *rows,
-                      const int32_t *positions, int count, float *x, float *normed, float *wide,
-                      float *mixed, float *turned, float *scores)
+/* One layer of a block; ``x`` and after it are its scratch. */
+static void run_layer(job *j, int i, int block, int from, int count, float *x)
 {
+    const decoder *d = j->d;
+    const layer *l = d->layers + i;
+    const int32_t *rows = j->rows + from, *positions = j->positions + from;
     const size_t dim = (size_t)d->dim, width = (size_t)d->width;
+    float *normed = x + MAX_ROWS * dim, *wide = normed + MAX_ROWS * dim;
+    float *mixed = wide + MAX_ROWS * width, *turned = mixed + MAX_ROWS * width;
+    float *scores = turned + MAX_ROWS * width;
     for (int t = 0; t < count; t++)
         rms_norm(x + t * dim, l->attention_norm, d->eps, d->dim, normed + t * dim);
     multiply(&l->qkv, normed, dim, wide, width, count, 0, turned);
     /* All tokens are kept before any attends: those of one row see the ones before them. */
     for (int t = 0; t < count; t++) keep(d, l, rows[t], positions[t], wide + t * width);
+    if (j->ordered) {
+        wait_until(&j->kept[i], block);
+        atomic_store(&j->kept[i], block + 1);
+    }
     for (int t = 0; t < count; t++)
         attend_self(d, l, rows[t], positions[t], wide + t * width, scores, mixed + t * width);
     multiply(&l->out, mixed, width, x, dim, count, 1, turned);
@@ -114,71 +138,54 @@ int64_t rxt_scratch(const decoder *d, int32_t longest)
     return (int64_t)MAX_ROWS * (2 * d->dim + 3 * d->width) + longest + PANEL;
 }
 
-typedef struct {
-    const decoder *d;
-    const int32_t *tokens, *rows, *positions;
-    float *scratch, *logits;
-    int32_t *best;
-    int32_t count, silent; /* tokens, and the first of them of which no logits are wanted */
-} part;
-
-static void run_part(void *given)
+/* All layers of a block, and the logits of its last tokens. */
+static void run_block(job *j, int block, float *x)
 {
-    const part *p = given;
-    const decoder *d = p->d;
-    const size_t dim = (size_t)d->dim, width = (size_t)d->width;
-    const size_t outputs = PADDED(d->head.outputs);
-    float *x = p->scratch, *normed = x + MAX_ROWS * dim, *wide = normed + MAX_ROWS * dim;
-    float *mixed = wide + MAX_ROWS * width, *turned = mixed + MAX_ROWS * width;
-    float *scores = turned + MAX_ROWS * width;
-    for (int from = 0; from < p->count; from += MAX_ROWS) {
-        const int some = p->count - from < MAX_ROWS ? p->count - from : MAX_ROWS;
-        for (int t = 0; t < some; t++)
-            memcpy(x + t * dim, d->embedding + p->tokens[from + t] * dim, dim * sizeof *x);
-        for (int i = 0; i < d->num_layers; i++)
-            run_layer(d, d->layers + i, p->rows + from, p->positions + from, some, x, normed,
-                      wide, mixed, turned, scores);
-        const int first = p->silent > from ? p->silent - from : 0, loud = some - first;
-        if (!p->logits || loud < 1) continue;
-        const float *last = x + first * dim;
-        if (d->final_norm) {
-            for (int t = 0; t < loud; t++)
-                rms_norm(last + t * dim, d->final_norm, d->eps, d->dim, normed + t * dim);
-            last = normed;
-        }
-        float *to = p->logits + (from + first - p->silent) * outputs;
-        int32_t *best = p->best + (from + first - p->silent);
-        multiply(&d->head, last, dim, to, outputs, loud, 0, turned);
+    const decoder *d = j->d;
+    const size_t dim = (size_t)d->dim, outputs = PADDED(d->head.outputs);
+    const int from = block * j->size, left = j->count - from, some = left < j->size ? left : j->size;
+    for (int t = 0; t < some; t++)
+        memcpy(x + t * dim, d->embedding + j->tokens[from + t] * dim, dim * sizeof *x);
+    for (int i = 0; i < d->num_layers; i++) run_layer(j, i, block, from, some, x);
+    const int first = j->silent > from ? j->silent - from : 0, loud = some - first;
+    if (!j->logits || loud < 1) return;
+    const float *last = x + first * dim;
+    float *normed = x + MAX_ROWS * dim, *turned = normed + MAX_ROWS * (dim + 2 * (size_t)d->width);
+    if (d->final_norm) {
         for (int t = 0; t < loud; t++)
-            best[t] = best_of(to + t * outputs, d->bias, d->head.outputs);
+            rms_norm(last + t * dim, d->final_norm, d->eps, d->dim, normed + t * dim);
+        last = normed;
     }
+    float *to = j->logits + (from + first - j->silent) * outputs;
+    int32_t *best = j->best + (from + first - j->silent);
+    multiply(&d->head, last, dim, to, outputs, loud, 0, turned);
+    for (int t = 0; t < loud; t++) best[t] = best_of(to + t * outputs, d->bias, d->head.outputs);
 }
 
-crew *rxt_crew_new(void) { return calloc(1, sizeof(crew)); }
+static void run_blocks(void *given)
+{
+    job *j = given;
+    const int blocks = (j->count + j->size - 1) / j->size;
+    int block = claim(&j->next, blocks);
+    if (block < 0) return;
+    float *scratch = j->scratch + atomic_fetch_add(&j->seats, 1) * j->scratch_size;
+    do run_block(j, block, scratch);
+    while ((block = claim(&j->next, blocks)) >= 0);
+}
 
-void rxt_crew_free(crew *c) { dismiss(c); }
-
-/* Runs ``count`` tokens, of which those of one row stand in their order. ``logits`` [count - silent,
- * outputs up to a multiple of 16] and ``best`` [count - silent] are of all but the first ``silent``;
- * both may be NULL: then only caches are filled. With ``threads`` above 1 tokens are shared out
- * between this thread and the decoder's crew, which those of one row must not be, and none be silent;
- * ``scratch`` is for as many. */
+/* Runs ``count`` tokens: one of each row, or those of one row in their order. ``logits`` [count -
+ * silent, outputs up to a multiple of 16] and ``best`` [count - silent] are of all but the first
+ * ``silent``; both may be NULL: then only caches are filled. They are shared out between as many
+ * ``threads``, for which ``scratch`` has room. */
 void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
                  const int32_t *positions, int32_t count, int32_t silent, int32_t threads,
                  int64_t scratch_size, float *scratch, float *logits, int32_t *best)
 {
-    const size_t outputs = PADDED(d->head.outputs);
-    threads = threads < 1 || !d->crew ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads;
-    if (threads > 1) threads = 1 + gather(d->crew, threads - 1);
-    part parts[MAX_THREADS];
-    for (int i = threads - 1; i >= 0; i--) {
-        const int first = (int)((int64_t)count * i / threads);
-        const int last = (int)((int64_t)count * (i + 1) / threads);
-        parts[i] = (part){d, tokens + first, rows + first, positions + first,
-                          scratch + i * scratch_size, logits ? logits + first * outputs : NULL,
-                          best ? best + first : NULL, last - first, silent};
-        if (i) ask(d->crew, i - 1, run_part, &parts[i]);
-    }
-    run_part(&parts[0]);
-    for (int i = 1; i < threads; i++) await(d->crew, i - 1);
+    job j = {d, tokens, rows, positions, scratch, logits, scratch_size, best, count, silent,
+             .ordered = count > 1 && rows[0] == rows[1]};
+    if (threads < 1 || (j.ordered && d->num_layers > MAX_LAYERS)) threads = 1;
+    const int share = (count + threads - 1) / threads;
+    j.size = share < MAX_ROWS ? share : MAX_ROWS;
+    if (threads == 1) j.ordered = 0; /* one thread takes them in their order */
+    together(threads, run_blocks, &j);
 }

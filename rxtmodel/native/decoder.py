@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import ctypes
-import weakref
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,16 +23,12 @@ if TYPE_CHECKING:
     from ..cache import KVCache
     from ..model import MemoryState, ReactiveTransformer
 
-_APIECE = 3
-"""Fewer rows are not worth a second thread."""
-
 
 class NativeDecoder:
     """Runs tokens of rows through all layers. What a row gets does not depend on the others.
 
     Weights are copied in an order of their own, and must not change after. Many rows are shared
-    out between as many threads as PyTorch uses; they begin with the first step of many rows, sleep
-    when there are none, and end with this object.
+    out between as many threads as PyTorch uses, and so are the tokens of a prompt.
 
     Args:
         cache: keys and values of all rows; tokens are appended behind the ones that it holds.
@@ -75,10 +70,6 @@ class NativeDecoder:
             self._keep, model.config, self._layers, model.embedding.weight, rope, cache.max_len
         )
         describe_head(self._keep, self._decoder, model, self._bias)
-        if crew := self._library.rxt_crew_new():
-            self._decoder.crew = crew
-            # Not at the end of the process, when another thread may be in a call.
-            weakref.finalize(self, self._library.rxt_crew_free, crew).atexit = False
         self.delta_shape: tuple[int, int, int] | None = None
         """Of memories that ``store`` takes; None: there are no slabs, or not of the delta rule."""
         self.int8 = self._keep.shortened
@@ -130,7 +121,8 @@ class NativeDecoder:
         self._cache.require_room(row, 1, count)
         self._check(ids)
         places = range(start, start + count)
-        self._forward(ids, [row] * count, places, 1, silent=count - 1, results=results)
+        threads = library.threads_for(count)
+        self._forward(ids, [row] * count, places, threads, silent=count - 1, results=results)
         self._cache.lengths[row] += count
 
     def step(self, ids: Sequence[int], allowed: Sequence[Sequence[int]] = ()) -> list[int]:
@@ -157,7 +149,7 @@ class NativeDecoder:
         count, lengths = len(ids), self._cache.lengths
         self._cache.require_room(0, count, 1)
         self._check(ids)
-        self._forward(ids, range(count), lengths[:count], self._threads(count), results=True)
+        self._forward(ids, range(count), lengths[:count], library.threads_for(count), results=True)
         for row in range(count):
             lengths[row] += 1
         return self._best[:count]
@@ -192,7 +184,7 @@ class NativeDecoder:
     ) -> bool:
         """Have ``RunAhead`` compute steps of the first rows. Nothing else may run meanwhile."""
         count = len(ids)
-        threads = self._threads(count)
+        threads = library.threads_for(count)
         self._reserve(threads)
         numbers = ctypes.c_int32 * count
         error = self._library.rxt_ahead_begin(
@@ -202,9 +194,6 @@ class NativeDecoder:
             None if whole is None else ctypes.byref(whole),
         )  # fmt: skip
         return not error
-
-    def _threads(self, count: int) -> int:
-        return max(1, min(torch.get_num_threads(), count // _APIECE))
 
     def _reserve(self, threads: int) -> None:
         if len(self._scratch) < threads * self._floats:

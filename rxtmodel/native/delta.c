@@ -3,9 +3,10 @@
  *     M' = M + K^T diag(eta) (V - K M)        eta_t = b_t / max(1, sum_u b_u |k_t . k_u|)
  *
  * K are unit vectors over the slots. Computed in this order: nothing as large as slots x slots. */
+#include "crew.h"
 #include "interaction.h"
 
-/* Floats of scratch that ``rxt_fold`` takes for so many tokens. */
+/* Floats of scratch that each thread of ``rxt_fold`` takes for so many tokens. */
 int64_t rxt_fold_scratch(const delta_write *w, int32_t count)
 {
     const int64_t token = w->dim + w->width + (w->heads + PANEL) + 1 + w->dim / w->heads;
@@ -71,43 +72,63 @@ static void fold_head(const float *k, size_t k_stride, const float *scale, const
     }
 }
 
-/* ``encoded`` [layers, count, dim] into ``memory`` [layers, slots, dim]: ``out``, of its shape. */
-void rxt_fold(const delta_write *w, const float *memory, const float *encoded, int32_t count,
-              float *scratch, float *out)
+typedef struct {
+    const delta_write *w;
+    const float *memory, *encoded;
+    float *scratch, *out;
+    int32_t count;
+    _Atomic int next, seats;
+} folding;
+
+static void fold_layer(const folding *f, int i, float *scratch)
 {
+    const delta_write *w = f->w;
+    const write_layer *l = w->layers + i;
+    const int head = w->dim / w->heads, count = f->count;
     const size_t dim = (size_t)w->dim, width = (size_t)w->width, rows = (size_t)w->slots;
-    const size_t strengths = PADDED(w->heads);
-    const int head = w->dim / w->heads;
+    const size_t strengths = PADDED(w->heads), stride = PADDED(count);
+    const float *memory = f->memory + i * rows * dim, *encoded = f->encoded + i * count * dim;
+    float *out = f->out + i * rows * dim;
     float *v = scratch, *k = v + count * dim, *b = k + count * width, *scale = b + count * strengths;
-    const size_t stride = PADDED(count);
     float *shares = scale + count, *missing = shares + stride, *by_slot = missing + count * head;
     float *normed = by_slot + stride * rows, *turned = normed + MAX_ROWS * dim;
-    for (int i = 0; i < w->num_layers; i++) {
-        const write_layer *l = w->layers + i;
-        for (int from = 0; from < count; from += MAX_ROWS) {
-            const int some = count - from < MAX_ROWS ? count - from : MAX_ROWS;
-            for (int t = 0; t < some; t++)
-                rms_norm(encoded + (from + t) * dim, l->norm, w->eps, w->dim, normed + t * dim);
-            multiply(&l->k, normed, dim, k + from * width, width, some, 0, turned);
-            multiply(&l->v, normed, dim, v + from * dim, dim, some, 0, turned);
-            multiply(&l->strength, normed, dim, b + from * strengths, strengths, some, 0, turned);
-        }
-        for (int t = 0; t < count; t++)
-            for (size_t n = 0; n < strengths; n += LANES) {
-                float *to = b + t * strengths + n;
-                const vec x = load(to) + load(l->strength_bias + n);
-                store(to, 1.0f / (exponential(-x) + 1.0f));
-            }
-        for (int n = 0; n < w->heads; n++) {
-            float *own = k + (size_t)n * rows;
-            for (int t = 0; t < count; t++) scale[t] = address(own + t * width, w->slots);
-            fold_head(own, width, scale, v + n * head, dim, b + n, strengths, count, w->slots,
-                      head, memory + n * head, dim, shares, missing, by_slot, out + n * head);
-        }
-        memory += rows * dim;
-        encoded += count * dim;
-        out += rows * dim;
+    for (int from = 0; from < count; from += MAX_ROWS) {
+        const int some = count - from < MAX_ROWS ? count - from : MAX_ROWS;
+        for (int t = 0; t < some; t++)
+            rms_norm(encoded + (from + t) * dim, l->norm, w->eps, w->dim, normed + t * dim);
+        multiply(&l->k, normed, dim, k + from * width, width, some, 0, turned);
+        multiply(&l->v, normed, dim, v + from * dim, dim, some, 0, turned);
+        multiply(&l->strength, normed, dim, b + from * strengths, strengths, some, 0, turned);
     }
+    for (int t = 0; t < count; t++)
+        for (size_t n = 0; n < strengths; n += LANES) {
+            float *to = b + t * strengths + n;
+            const vec x = load(to) + load(l->strength_bias + n);
+            store(to, 1.0f / (exponential(-x) + 1.0f));
+        }
+    for (int n = 0; n < w->heads; n++) {
+        float *own = k + (size_t)n * rows;
+        for (int t = 0; t < count; t++) scale[t] = address(own + t * width, w->slots);
+        fold_head(own, width, scale, v + n * head, dim, b + n, strengths, count, w->slots, head,
+                  memory + n * head, dim, shares, missing, by_slot, out + n * head);
+    }
+}
+
+static void fold_layers(void *given)
+{
+    folding *f = given;
+    const int64_t size = rxt_fold_scratch(f->w, f->count);
+    float *scratch = f->scratch + atomic_fetch_add(&f->seats, 1) * size;
+    for (int i; (i = claim(&f->next, f->w->num_layers)) >= 0;) fold_layer(f, i, scratch);
+}
+
+/* ``encoded`` [layers, count, dim] into ``memory`` [layers, slots, dim]: ``out``, of its shape.
+ * Layers are shared out between as many ``threads``, for which ``scratch`` has room. */
+void rxt_fold(const delta_write *w, const float *memory, const float *encoded, int32_t count,
+              int32_t threads, float *scratch, float *out)
+{
+    folding f = {w, memory, encoded, scratch, out, count, 0, 0};
+    together(threads, fold_layers, &f);
 }
 
 /* Sizes of the structures, for whoever mirrors them. */

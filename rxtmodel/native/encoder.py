@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -73,16 +72,20 @@ class NativeEncoder:
         if min(ids) < 0 or max(ids) >= self._vocab_size:
             raise IndexError(f"ids must be those of {self._vocab_size} tokens, got {list(ids)}")
         stack = ctypes.byref(self._stack)
-        floats = self._library.rxt_encode_scratch(stack, count)
+        threads = library.threads_for(count)
+        floats = self._library.rxt_encode_scratch(stack, count, threads)
         if len(self._scratch) < floats:
             self._scratch = torch.zeros(floats)
-            self._out = torch.zeros(len(self._layers) * count * self._stack.dim)
+        if len(self._out) < (size := len(self._layers) * count * self._stack.dim):
+            self._out = torch.zeros(size)
         self._library.rxt_encode(
-            stack, (ctypes.c_int32 * count)(*ids), count,
+            stack, (ctypes.c_int32 * count)(*ids), count, threads,
             self._scratch.data_ptr(), self._out.data_ptr(),
         )  # fmt: skip
-        shape = self.shape(count)
-        return self._out[: math.prod(shape)].view(shape).clone()
+        out_L1TD = torch.empty(self.shape(count))
+        # Not by PyTorch, whose threads would share the copy out and wait for each other.
+        ctypes.memmove(out_L1TD.data_ptr(), self._out.data_ptr(), 4 * out_L1TD.numel())
+        return out_L1TD
 
 
 class NativeDeltaWrite:
@@ -126,11 +129,12 @@ class NativeDeltaWrite:
         memory_LSD, encoded_LTD = memory_LSD.contiguous(), encoded_LTD.contiguous()
         out_LSD = torch.empty_like(memory_LSD)
         write = ctypes.byref(self._write)
-        floats = self._library.rxt_fold_scratch(write, count)
+        threads = library.threads_for(count)
+        floats = threads * self._library.rxt_fold_scratch(write, count)
         if len(self._scratch) < floats:
             self._scratch = torch.zeros(floats)
         self._library.rxt_fold(
-            write, memory_LSD.data_ptr(), encoded_LTD.data_ptr(), count, self._scratch.data_ptr(),
-            out_LSD.data_ptr(),
+            write, memory_LSD.data_ptr(), encoded_LTD.data_ptr(), count, threads,
+            self._scratch.data_ptr(), out_LSD.data_ptr(),
         )  # fmt: skip
         return out_LSD

@@ -6,7 +6,8 @@
 #include "layers.h"
 
 /* See encoder.c. */
-void rxt_encode(const decoder *d, const int32_t *tokens, int32_t count, float *scratch, float *out);
+void rxt_encode(const decoder *d, const int32_t *tokens, int32_t count, int32_t threads,
+                float *scratch, float *out);
 
 typedef struct {
     const float *norm, *strength_bias;
@@ -21,7 +22,7 @@ typedef struct {
 
 /* See delta.c. */
 void rxt_fold(const delta_write *w, const float *memory, const float *encoded, int32_t count,
-              float *scratch, float *out);
+              int32_t threads, float *scratch, float *out);
 
 /* An interaction that grows, what encodes it when it is complete, and what folds it into a memory
  * then; see ahead.c. */
@@ -31,7 +32,7 @@ typedef struct {
     int32_t *ids;             /* [longest] */
     float *scratch, *out, *fold_scratch, *next;
     const float *memory;
-    int32_t count, longest, eos;
+    int32_t count, longest, eos, threads;
 } interaction;
 
 static inline void say(interaction *w, int32_t token)

@@ -19,7 +19,6 @@ typedef struct {
 typedef struct {
     const layer *layers;
     const float *embedding, *final_norm, *cos, *sin, *bias;
-    struct crew *crew;                    /* NULL: one thread computes all */
     product head;
     int32_t num_layers, dim, heads, kv_heads, head_dim, max_len, width;
     float eps;

@@ -16,19 +16,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-_SOURCES = ("decoder.c", "ahead.c", "encoder.c", "delta.c")
+import torch
+
+_SOURCES = ("decoder.c", "ahead.c", "encoder.c", "delta.c", "crew.c")
 _HEADERS = ("vector.h", "products.h", "layers.h", "interaction.h", "crew.h")
 _FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fPIC", "-pthread", "-shared")
 _NATIVE = "-march=native"
 """Not every compiler knows it on every processor."""
 _SECONDS = 120
+_APIECE = 3
+"""Fewer rows, or tokens of a prompt, are not worth a second thread."""
 _POINTER, _NUMBER, _SIZE = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rxt_scratch": (_SIZE, [_POINTER, _NUMBER]),
     "rxt_forward": (None, [*[_POINTER] * 4, *[_NUMBER] * 3, _SIZE, *[_POINTER] * 3]),
     "rxt_store_delta": (None, [_POINTER, _POINTER, _NUMBER]),
-    "rxt_crew_new": (_POINTER, []),
-    "rxt_crew_free": (None, [_POINTER]),
     "rxt_ahead_new": (_POINTER, []),
     "rxt_ahead_begin": (
         _NUMBER,
@@ -39,17 +41,23 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rxt_ahead_forget": (_NUMBER, [_POINTER]),
     "rxt_ahead_encoded": (_NUMBER, [_POINTER, _POINTER, _NUMBER, _POINTER]),
     "rxt_ahead_folded": (_NUMBER, [_POINTER] * 2),
+    "rxt_ahead_end": (None, [_POINTER]),
     "rxt_ahead_free": (None, [_POINTER]),
-    "rxt_encode_scratch": (_SIZE, [_POINTER, _NUMBER]),
-    "rxt_encode": (None, [_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]),
+    "rxt_encode_scratch": (_SIZE, [_POINTER, _NUMBER, _NUMBER]),
+    "rxt_encode": (None, [_POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER, _POINTER]),
     "rxt_fold_scratch": (_SIZE, [_POINTER, _NUMBER]),
-    "rxt_fold": (None, [*[_POINTER] * 3, _NUMBER, _POINTER, _POINTER]),
+    "rxt_fold": (None, [*[_POINTER] * 3, _NUMBER, _NUMBER, _POINTER, _POINTER]),
     "rxt_sizes": (None, [_POINTER]),
 }
 
 
 class NativeUnavailable(RuntimeError):
     """Tokens cannot be decoded by compiled code; the message says why."""
+
+
+def threads_for(count: int) -> int:
+    """Threads that share out so many rows or tokens: as many as PyTorch uses, at most."""
+    return max(1, min(torch.get_num_threads(), count // _APIECE))
 
 
 def load() -> ctypes.CDLL:

@@ -104,8 +104,11 @@ INLINE void tile(const int count, const int rows, const int int8, const product 
         for (int r = 0; r < rows; r++) {
             float *to = out + r * out_stride + at;
             vec sum = sums[i * rows + r];
-            if (int8) sum *= load(w->scale + at);
-            store(to, add ? load(to) + sum : sum);
+            if (int8)
+                sum = add ? multiply_add(sum, load(w->scale + at), load(to)) : sum * load(w->scale + at);
+            else if (add)
+                sum += load(to);
+            store(to, sum);
         }
     }
 }

@@ -39,12 +39,14 @@ class Room:
             layer.k, layer.v = (part.data_ptr() for part in self._kv)
         self._stack = structs.Decoder.from_buffer_copy(stack)
         self._stack.layers, self._stack.max_len = ctypes.addressof(self._layers), longest
-        self._scratch = torch.zeros(loaded.rxt_encode_scratch(ctypes.byref(stack), longest))
+        threads = self._threads = library.threads_for(longest)
+        floats = loaded.rxt_encode_scratch(ctypes.byref(stack), longest, threads)
+        self._scratch = torch.zeros(floats)
         self._out = torch.zeros(stack.num_layers * longest * stack.dim)
         self._fold_scratch = self._next = torch.zeros(0)
         if write is not None:
             floats = loaded.rxt_fold_scratch(ctypes.byref(write.write), longest)
-            self._fold_scratch = torch.zeros(floats)
+            self._fold_scratch = torch.zeros(threads * floats)
             self._next = torch.zeros(write.write.num_layers * write.write.slots * write.write.dim)
         self._ids = (ctypes.c_int32 * longest)()
         self.memory_LSD: Tensor | None = None
@@ -69,4 +71,5 @@ class Room:
             count=len(ids),
             longest=self.longest,
             eos=eos,
+            threads=self._threads,
         )

@@ -48,7 +48,6 @@ class Decoder(ctypes.Structure):
 
     _fields_: ClassVar = [
         *((n, c_void_p) for n in ("layers", "embedding", "final_norm", "cos", "sin", "bias")),
-        ("crew", c_void_p),
         ("head", Product),
         *((n, c_int32) for n in ("num_layers", "dim", "heads", "kv_heads", "head_dim")),
         *((n, c_int32) for n in ("max_len", "width")),
@@ -62,7 +61,7 @@ class Interaction(ctypes.Structure):
     _fields_: ClassVar = [
         *((name, c_void_p) for name in ("encoder", "write", "ids")),
         *((name, c_void_p) for name in ("scratch", "out", "fold_scratch", "next", "memory")),
-        *((name, c_int32) for name in ("count", "longest", "eos")),
+        *((name, c_int32) for name in ("count", "longest", "eos", "threads")),
     ]
 
 
