@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .config import AttentionConfig, ExpertsConfig, MemoryConfig, RxtConfig, StackConfig
+from .template import TokenIds
 
 if TYPE_CHECKING:
     from .config import MemoryVariant
@@ -33,6 +34,8 @@ def RxTAlpha(
 ) -> RxtConfig:
     """RxT-Alpha: routed experts, output biases, linear sigmoid gates. Defaults: the Micro size.
 
+    It was trained to answer, and has no tokens for anything else.
+
     ``num_heads`` only sets the head width, as published; the other counts are those in use.
     """
     heads = _heads(query_heads, kv_heads, output_bias=True)
@@ -53,6 +56,7 @@ def RxTAlpha(
                 num_slots=num_slots, variant=variant, num_heads=num_heads, learned_init=False,
                 read=heads, write=heads, mix=heads, gate="linear", gate_activation="sigmoid",
             ),
+            "tokens": TokenIds(think=None, internal=None, tool_use=None, tool_call=None),
             **stack,
             **fields,
         }
@@ -81,6 +85,8 @@ def RxTBeta(
     **fields: Any,
 ) -> RxtConfig:
     """RxT-Beta: shared experts, gated attention, stateless layers. Defaults: as published, 2.9 B.
+
+    It was trained to think, to call tools and to follow instructions.
 
     ``num_heads`` only sets the head width, as published; encoder and memory attention have
     ``query_heads`` of both kinds.
@@ -116,6 +122,9 @@ def RxTBeta(
                 read=_heads(query_heads, kv_heads), write=equal, mix=equal, gate="elementwise",
                 gate_activation="sigmoid", learned_init=False,
             ),
+            "thinks": True,
+            "calls_tools": True,
+            "instructed": True,
             **stack,
             **fields,
         }

@@ -123,7 +123,10 @@ def published(folder: Path) -> Path:
     """A model in the format of the reference, with a tokenizer as it trains them."""
     inner = byte_level(add_prefix_space=True, specials=NAMES)
     inner.decoder = None  # type: ignore[assignment]
-    config = dataclasses.replace(ALPHA, vocab_size=inner.get_vocab_size(), tokens=TOKENS)
+    config = dataclasses.replace(
+        ALPHA, vocab_size=inner.get_vocab_size(), tokens=TOKENS, thinks=True, calls_tools=True,
+        instructed=True,
+    )  # fmt: skip
     tiny(config).save_pretrained(folder, format="published")
     inner.save(str(folder / "tokenizer.json"))
     return folder

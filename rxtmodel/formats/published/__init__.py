@@ -5,8 +5,8 @@
                         version that wrote it, so reading takes a profile of that version
     model.safetensors   decoder.model.*, encoder.model.*, memory_attention.model.*
 
-What the tensors themselves say (head counts of the memory read, layout and biases of experts,
-shared experts, the variant of memory attention) is taken from them, not from the config.
+What no config says (head counts, shared experts, biases, the variant of memory attention) is taken
+from the tensors; what it says must be there.
 """
 
 from .profiles import DEFAULT_PROFILE, PROFILES

@@ -6,28 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...config import AttentionConfig, ExpertsConfig, MemoryConfig, RxtConfig, StackConfig
 from ...errors import ConfigError
-from ...template import TokenIds
+from .tokens import tokens_in
 
 if TYPE_CHECKING:
-    from .profiles import Profile
+    from ...config.parts import NormKind
 
-TOKENS = ("pad", "bos", "eos", "query", "answer", "think", "internal", "tool_use", "tool_call")
-_REQUIRED = ("pad", "bos", "eos", "query", "answer")
-NORMS = {"layer_norm": "layer", "rms_norm": "rms"}
+NORMS: dict[str, NormKind] = {"layer_norm": "layer", "rms_norm": "rms"}
 _ACTIVATIONS = {"swish": "silu", "silu": "silu"}
-PARTS = ("decoder", "encoder", "memory_attention")
-
-
-def complete(config: dict[str, Any], profile: Profile) -> dict[str, Any]:
-    """All four parts with the profile's defaults; ConfigError names a key that does not exist."""
-    out = dict(config)
-    for part in PARTS:
-        defaults = profile.memory if part == "memory_attention" else profile.stack
-        given = config[f"{part}_config"]
-        if unknown := sorted(set(given) - set(defaults)):
-            raise ConfigError(f"{part}_config has no field {', '.join(unknown)}")
-        out[f"{part}_config"] = {**defaults, **given}
-    return out
 
 
 def to_ours(config: dict[str, Any], initial: str) -> RxtConfig:
@@ -48,7 +33,11 @@ def to_ours(config: dict[str, Any], initial: str) -> RxtConfig:
             ("stateless_before", "stateless_layers"), ("stateless_after", "final_stateless_layers")
         )
     }  # fmt: skip
-    tokens, known = _tokens(config.get("tokenizer_config")), "tokenizer_config" in config
+    if not decoder["use_moe"] and any("moe" in kinds for kinds in stateless.values()):
+        raise ConfigError(
+            "decoder_config has stateless layers of kind 'moe' with use_moe=false: experts there, "
+            "and none in the layers that read the memory, are not supported"
+        )
     return RxtConfig(
         vocab_size=decoder["vocab_size"],
         embed_dim=decoder["embed_dim"],
@@ -56,15 +45,12 @@ def to_ours(config: dict[str, Any], initial: str) -> RxtConfig:
         max_seq_len=decoder["seq_len"],
         tie_head=False,
         final_norm=decoder["use_head_norm"],
-        final_norm_kind=NORMS[decoder["head_norm_type"]] if decoder["use_head_norm"] else None,
+        final_norm_kind=_norm(decoder["head_norm_type"]) if decoder["use_head_norm"] else None,
         stateless_dim=decoder["dense_layer_dim"],
         share_embedding=config.get("share_embedding", True),
         encoder=StackConfig(**_stack(encoder)),
         memory=_memory(config, initial),
-        tokens=tokens,
-        thinks=known and tokens.think is not None,
-        calls_tools=known and tokens.tool_call is not None and tokens.tool_use is not None,
-        instructed=known and tokens.internal is not None,
+        **tokens_in(config.get("tokenizer_config"), decoder["vocab_size"]),
         **stateless,
         **_stack(decoder),
     )
@@ -151,6 +137,8 @@ def _memory(config: dict[str, Any], initial: str) -> MemoryConfig:
     own, width = m["embed_dim"] // m["att_heads"], decoder["embed_dim"] // decoder["att_heads"]
     kind = m["residual_gate_type"] if m["use_gated_residual"] else "none"
     heads = m["att_heads"]
+    if m["disable_residual"] and variant != "simple":
+        raise ConfigError(f"disable_residual is of the variant 'simple' only, not of {variant!r}")
     pre = "self" if variant == "self" else "interlayer"
     mix = None
     if variant != "simple":
@@ -186,10 +174,7 @@ def _memory(config: dict[str, Any], initial: str) -> MemoryConfig:
     )
 
 
-def _tokens(config: dict[str, Any] | None) -> TokenIds:
-    if config is None:
-        return TokenIds()
-    ids = {name: config.get(f"{name}_token_id") for name in TOKENS}
-    if missing := [f"{name}_token_id" for name in _REQUIRED if ids[name] is None]:
-        raise ConfigError(f"tokenizer_config lacks {', '.join(missing)}")
-    return TokenIds(**ids)
+def _norm(name: str) -> NormKind:
+    if name not in NORMS:
+        raise ConfigError(f"head_norm_type must be one of {', '.join(NORMS)}, got {name!r}")
+    return NORMS[name]

@@ -5,19 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...config import AttentionConfig
-from ...errors import CheckpointError
-from .config_in import NORMS, TOKENS
+from .config_in import NORMS
+from .tokens import tokens_out
 
 if TYPE_CHECKING:
     from ...config import RxtConfig, StackConfig
 
 
 def to_published(config: RxtConfig) -> dict[str, Any]:
-    """Our config as a published one, every default spelled out.
-
-    Raises CheckpointError naming what the published format cannot say.
-    """
-    _require_published_form(config)
+    """Our config, of a published form, as a published one, every default spelled out."""
     m, decoder, encoder = config.memory, config, config.encoder_stack
     dim = config.embed_dim
     shared = {"embed_dim": dim, "num_layers": config.num_layers, "seq_len": config.max_seq_len,
@@ -39,7 +35,9 @@ def to_published(config: RxtConfig) -> dict[str, Any]:
         kinds = {ours: theirs for theirs, ours in NORMS.items()}
         stateless["head_norm_type"] = kinds[config.final_norm_kind or config.norm]
     vocabulary = {"vocab_size": config.vocab_size}
-    out = {
+    if read.output_gate != "none":  # the one field that self-attention has too
+        cross["gated_attention_activation"] = read.output_gate
+    return {
         "decoder_config": {**_stack_out(decoder, dim), **shared, **cross, **stateless,
                            **vocabulary},
         "encoder_config": {**_stack_out(encoder, dim), **shared, **vocabulary,
@@ -47,14 +45,8 @@ def to_published(config: RxtConfig) -> dict[str, Any]:
         "memory_attention_config": {**_memory_out(config), **shared},
         "memory_attention_variant": m.variant,
         "tokenizer": None,
-        "tokenizer_config": {
-            f"{name}_token_id": token for name in TOKENS
-            if (token := getattr(config.tokens, name)) is not None
-        },
+        **tokens_out(config),
     }  # fmt: skip
-    if config.tokens.think is not None:
-        out["system_prompt_title"] = "SYSTEM INSTRUCTIONS"
-    return out
 
 
 def _stack_out(c: StackConfig, dim: int) -> dict[str, Any]:
@@ -134,30 +126,3 @@ def _memory_out(config: RxtConfig) -> dict[str, Any]:
     if m.variant.startswith("grouped"):
         out["num_groups"] = m.num_groups
     return out
-
-
-def _require_published_form(config: RxtConfig) -> None:
-    m, encoder = config.memory, config.encoder_stack
-    every = AttentionConfig(num_query_heads=m.num_heads, num_kv_heads=m.num_heads)
-    read, write = m.read or every, m.write or every
-    mix = m.mix or write
-    ours = {
-        "memory variant 'delta'": m.variant == "delta",
-        "the 'channel' gate": m.gate == "channel",
-        "slot identities": m.slot_ids,
-        "a null key": m.null_key,
-        "a head that shares the embedding": config.tie_head,
-        "a head without bias": not config.tie_head and not config.head_bias,
-        "norms with an eps of their own": (config.norm_eps, encoder.norm_eps) != (None, None),
-        "a feed-forward without biases": not (config.ff_bias and encoder.ff_bias),
-        "QK-norm": any(a.qk_norm for a in (config.attention, encoder.attention, read, write, mix)),
-        "memory attention without output bias": not (write.output_bias and mix.output_bias),
-        "memory attention with an output gate": {write.output_gate, mix.output_gate} != {"none"},
-        "other output biases of the memory read than of self-attention":
-            read.output_bias != config.attention.output_bias,
-        "several tokens that end an answer": bool(config.tokens.ends),
-        "two activations of output gates": len(
-            {read.output_gate, config.attention.output_gate} - {"none"}) > 1,
-    }  # fmt: skip
-    if found := [what for what, here in ours.items() if here]:
-        raise CheckpointError(f"the published format cannot hold {', '.join(found)}")

@@ -57,6 +57,8 @@ class Profile:
     """Defaults of memory-attention configs."""
     initial: str = "standard"
     """How a memory starts that no file brings."""
+    initial_scale: float = 1.0
+    """Times that: "normal" was N(0, 0.02^2) until 0.3.80, N(0, 0.01^2) after it."""
     interlayer_is_self: bool = False
     """Asking for "interlayer" built "self-interlayer"."""
 
@@ -67,6 +69,7 @@ PROFILES = {
     "0.3": Profile(stack=_STACK, memory=_MEMORY),
     "0.2": Profile(
         stack={**_STACK, **_OLD}, memory=_MEMORY, initial="normal",
+        initial_scale=2.0,
     ),
 }  # fmt: skip
 """By the first version that each is for."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ...errors import CheckpointError
 from ...files import check_weights
 from ...initial import initial_memory
-from .config_in import PARTS, complete, to_ours
-from .detect import detect, vectorise
+from .config_in import to_ours
+from .detect import detect
+from .fields import PARTS, complete
 from .keys import mapping
+from .legacy import apart, is_legacy, joined, joined_shapes
 from .profiles import profile_of
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 StoredMemory = Literal["restore", "fresh"]
 _DECODER, _ENCODER = (f"{part}.model.embedding.weight" for part in ("decoder", "encoder"))
-_STM = "stm.memory"
+_STMS = ("decoder.model.stm.memory", "memory_attention.model.stm.memory")
 
 
 def is_published(config: Any) -> bool:
@@ -44,53 +46,75 @@ def read_published(
         where: the file, for messages.
         shapes_of: the weights that a model of a config has, by name.
         profile: the version that wrote the files, see ``PROFILES``.
-        memory: "restore" starts conversations from the memory in the file, if there is one;
-            "fresh" from one drawn as the profile says, the same for everyone.
+        memory: "restore" starts conversations from the memory in the file, if there is one, and
+            that of the memory attention, if the decoder has another: sharing components takes it,
+            too; "fresh" from one drawn as the profile says, the same for everyone.
 
     Raises:
         CheckpointError: a weight is missing, unexpected or of another shape.
         ConfigError: the config cannot be built.
     """
     chosen = profile_of(profile)
+    if memory not in get_args(StoredMemory):
+        raise CheckpointError(f"memory must be 'restore' or 'fresh', got {memory!r}")
     if missing := [f"{part}_config" for part in PARTS if not isinstance(
             config.get(f"{part}_config"), dict)]:  # fmt: skip
         raise CheckpointError(f"{where}: the configuration lacks {', '.join(missing)}")
-    found = vectorise(_own_names(weights))
-    whole = detect(config, complete(config, chosen), found, chosen)
+    found = _own_names(where, weights)
+    shapes = joined_shapes({name: tuple(value.shape) for name, value in found.items()})
+    legacy = is_legacy(found)
+    whole = detect(config, complete(config, chosen), shapes, chosen, legacy=legacy)
     stored = _take_memory(where, found, memory)
     whole["share_embedding"] = _share_embedding(where, found)
     _drop_inert(found, whole["encoder_config"])
     ours = to_ours(whole, chosen.initial)
-    shapes = dict(shapes_of(ours))
+    ours_shapes = dict(shapes_of(ours))
     if stored is None:
-        del shapes["memory_init"]
+        del ours_shapes["memory_init"]
     else:
-        found[f"decoder.model.{_STM}"] = stored
-    every, expected = mapping(shapes, ours)
-    check_weights(where, found, expected)
+        found[_STMS[0]] = stored
+    every, expected = mapping(ours_shapes, ours)
+    check_weights(where, found, apart(expected, found) if legacy else expected)
+    found = joined(found)
     out = {entry.ours: entry.read([found[k] for k in entry.published]) for entry in every}
-    return ours, out if "memory_init" in out else {**out, "memory_init": initial_memory(ours)}
+    if stored is None:
+        out["memory_init"] = initial_memory(ours) * chosen.initial_scale
+    return ours, out
 
 
-def _own_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _own_names(where: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without what compilers add to names, and without positions, which are computed."""
-    names = {name.replace("_orig_mod.", ""): value for name, value in weights.items()}
-    return {name: value for name, value in names.items() if ".rope." not in name}
+    found: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        own = name.replace("_orig_mod.", "")
+        if own in found:
+            raise CheckpointError(
+                f"{where} has the weight {own} twice, once of a compiled module (_orig_mod); "
+                "remove the one that is not to be used"
+            )
+        if ".rope." not in own:
+            found[own] = value
+    return found
 
 
 def _take_memory(where: str, weights: dict[str, Tensor], memory: StoredMemory) -> Tensor | None:
     """The memory that a file holds, of which two parts have a copy."""
-    stored = [weights.pop(f"{part}.model.{_STM}", None) for part in PARTS]
-    decoder, _, attention = stored
-    kept = decoder if attention is None else attention
-    if kept is None or memory == "fresh":
+    weights.pop("encoder.model.stm.memory", None)
+    stored = {name: weights.pop(name) for name in _STMS if name in weights}
+    if not stored or memory == "fresh":
         return None
-    if kept.dim() != 4 or kept.shape[1] != 1:
+    for name, value in stored.items():
+        if value.dim() != 4 or value.shape[1] != 1:
+            raise CheckpointError(
+                f"{where}: {name} has shape {tuple(value.shape)}, a memory to start from has "
+                "(layers, 1, slots, width); read it with memory='fresh'"
+            )
+    if len({value.shape for value in stored.values()}) > 1:
+        both = " and ".join(f"{name} {tuple(value.shape)}" for name, value in stored.items())
         raise CheckpointError(
-            f"{where}: stm.memory has shape {tuple(kept.shape)}, a memory to start from has "
-            "(layers, 1, slots, width); read it with memory='fresh'"
+            f"{where} has memories of two shapes, {both}; read it with memory='fresh'"
         )
-    return kept
+    return stored.get(_STMS[1], stored.get(_STMS[0]))
 
 
 def _share_embedding(where: str, weights: dict[str, Tensor]) -> bool:
@@ -124,8 +148,7 @@ def join_components(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """One config and one set of weights from repositories of single components.
 
-    ``parts`` holds config and weights for "decoder", "encoder" and "memory_attention". Only the
-    grouped variant has a field for its groups; the others are told apart by their weights.
+    ``parts`` holds config and weights for "decoder", "encoder" and "memory_attention".
     """
     config: dict[str, Any] = {}
     weights: dict[str, Tensor] = {}
@@ -133,6 +156,4 @@ def join_components(
         own, tensors = parts[part]
         config[f"{part}_config"] = own
         weights |= {f"{part}.{name}": value for name, value in tensors.items()}
-    grouped = "num_groups" in config["memory_attention_config"]
-    variant = "grouped-self-interlayer" if grouped else "self-interlayer"
-    return {**config, "memory_attention_variant": variant}, weights
+    return config, weights
