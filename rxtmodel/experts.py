@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .feed_forward import FeedForward, StackedFeedForward
+from .inputs import as_mask
 
 if TYPE_CHECKING:
     from .config import StackConfig
@@ -23,11 +24,11 @@ class Balance:
     """Collects what the routers of one forward pass would have balanced.
 
     Args:
-        mask: True where there is a token, [B, T]; padding takes no part.
+        mask: True (or 1) where there is a token, [B, T]; padding takes no part.
     """
 
     def __init__(self, mask: Tensor | None = None) -> None:
-        self.mask = mask
+        self.mask = None if mask is None else as_mask(mask)
         self.losses: list[Tensor] = []
 
     def loss(self) -> Tensor:
@@ -128,8 +129,12 @@ class Experts(nn.Module):
     ) -> Tensor:
         if mask is not None:
             kept = mask.flatten()
+            if len(kept) != len(p_NE):
+                raise ValueError(f"a mask of {len(kept)} tokens does not fit {len(p_NE)} tokens")
             p_NE, chosen_NK = p_NE[kept], chosen_NK[kept]
             mixed = None if mixed is None else mixed[kept]
+            if not len(p_NE):
+                return 1 + p_NE.sum()  # no token: as if balanced, with gradients of zero
         experts = self.config.num_experts
         selected = F.one_hot(chosen_NK, experts).float().sum(1)
         share = selected.mean(0) / self.config.top_k

@@ -32,12 +32,25 @@ def generate(
     *,
     max_tokens: int = 32,
 ) -> list[list[int]]:
-    """Greedy answers to ``prompts`` (ids up to [A]), row b reading memory b; without the end."""
+    """Greedy answers to ``prompts`` (ids up to [A]), row b reading memory b; without the end.
+
+    Raises ValueError where a prompt is empty, or too long for ``max_tokens`` more.
+    """
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
+    if not prompts:
+        return []
     device, count = memory_LBSD.device, len(prompts)
+    if empty := [row for row, prompt in enumerate(prompts) if not prompt]:
+        raise ValueError(f"prompts {empty} are empty; an answer needs a token to begin from")
     ids_BT = pad(prompts, device=device)
-    cache = KVCache(
-        model.config, count, ids_BT.shape[1] + max_tokens, device=device, dtype=memory_LBSD.dtype
-    )
+    longest = ids_BT.shape[1] + max_tokens
+    if longest > model.config.max_seq_len:
+        raise ValueError(
+            f"{ids_BT.shape[1]} tokens of a prompt and max_tokens={max_tokens} are more than "
+            f"max_seq_len={model.config.max_seq_len}; shorten the prompt or ask for fewer tokens"
+        )
+    cache = KVCache(model.config, count, longest, device=device, dtype=model.embedding.weight.dtype)
     state = model.project_memory(memory_LBSD)
     cache.lengths = [0] * count
     cache.begin(0, count, ids_BT.shape[1])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .config import LmConfig
 from .initial import init_weights
+from .inputs import look_up, require_ids
 from .language_model import LanguageModel
 from .layers import PlainLayer
 
@@ -54,7 +55,8 @@ class SqaLM(LanguageModel):
 
     def hidden(self, ids_BT: Tensor, *, balance: Balance | None = None) -> Tensor:
         """Hidden states [B, T, D] before the head. ``balance`` collects the routers' losses."""
-        x, rope = self.embedding(ids_BT), self._positions(ids_BT.shape[1])
+        require_ids(ids_BT, self.config.max_seq_len)
+        x, rope = look_up(self.embedding, ids_BT), self._positions(ids_BT.shape[1])
         for layer in self.layers:
             x = layer(x, rope=rope, causal=True, balance=balance)
         return x
@@ -65,7 +67,7 @@ class SqaLM(LanguageModel):
 
     def prefill(self, ids_BT: Tensor, cache: KVCache) -> Tensor:
         """The same without the head: hidden states [B, T, D] of the new tokens."""
-        x, rope = self.embedding(ids_BT), self._positions_of(cache)
+        x, rope = look_up(self.embedding, ids_BT), self._positions_of(cache)
         for layer, slab in zip(self.layers, cache.layers, strict=True):
             x = layer(x, rope=rope, mask=cache.mask, causal=cache.causal, cache=slab)
         return x

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .config import RxtConfig
 from .initial import init_weights, initial_memory
+from .inputs import as_mask, look_up, require_ids, require_memory, require_update
 from .language_model import LanguageModel
 from .layers import DecoderLayer, PlainLayer
 from .memory import build_write
@@ -91,11 +92,15 @@ class ReactiveTransformer(LanguageModel, PublishedParts):
         yield from self.stateless_after
 
     def initial_memory(self, batch: int = 1) -> Tensor:
-        """The memory of ``batch`` conversations in which nothing was said, [L, B, S, D]."""
-        return self.memory_init[:, None].expand(-1, batch, -1, -1).float()
+        """The memory of ``batch`` conversations in which nothing was said, [L, B, S, D].
+
+        It is the caller's own: whatever is done to it, the next ones begin as before.
+        """
+        return self.memory_init[:, None].repeat(1, batch, 1, 1).float()
 
     def project_memory(self, memory_LBSD: Tensor) -> MemoryState:
         """What the decoder layers read of a memory; compute it once for each memory version."""
+        require_memory(self.config.memory_shape, memory_LBSD)
         return [
             layer.memory_read.project(part)
             for layer, part in zip(self.decoder, memory_LBSD, strict=True)
@@ -116,9 +121,10 @@ class ReactiveTransformer(LanguageModel, PublishedParts):
         balance: Balance | None = None,
     ) -> Tensor:
         """Hidden states [B, T, D] before the head. ``balance`` collects the routers' losses."""
+        require_ids(ids_BT, self.config.max_seq_len)
         state = self.project_memory(memory) if isinstance(memory, Tensor) else memory
         rope = self._positions(ids_BT.shape[1])
-        x = self.embedding(ids_BT)
+        x = look_up(self.embedding, ids_BT)
         for layer in self.stateless_before:
             x = layer(x, rope=rope, causal=True, balance=balance)
         for index, layer in enumerate(self.decoder):
@@ -135,7 +141,7 @@ class ReactiveTransformer(LanguageModel, PublishedParts):
     def prefill(self, ids_BT: Tensor, memory: MemoryState | None, cache: KVCache) -> Tensor:
         """The same without the head: hidden states [B, T, D] of the new tokens."""
         rope = self._positions_of(cache)
-        x = self.embedding(ids_BT)
+        x = look_up(self.embedding, ids_BT)
         slabs = iter(cache.layers)
         same = {"rope": rope, "mask": cache.mask, "causal": cache.causal}
         for layer in self.stateless_before:
@@ -150,12 +156,13 @@ class ReactiveTransformer(LanguageModel, PublishedParts):
     def encode(self, ids_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """Encode finished interactions; every layer's output, [L, B, T, D]. No memory is read.
 
-        ``mask_BT`` is True where there is a token.
+        ``mask_BT`` is True (or 1) where there is a token.
         """
+        require_ids(ids_BT, self.config.max_seq_len)
         table = self.rope if self.encoder_rope is None else self.encoder_rope
         rope = None if self._encoder_nope else table[:, : ids_BT.shape[1]]
-        mask = None if mask_BT is None else mask_BT[:, None, None, :]
-        x, outputs = (self.encoder_embedding or self.embedding)(ids_BT), []
+        mask = None if mask_BT is None else as_mask(mask_BT, ids_BT.shape)[:, None, None, :]
+        x, outputs = look_up(self.encoder_embedding or self.embedding, ids_BT), []
         for layer in self.encoder:
             x = layer(x, rope=rope, mask=mask)
             outputs.append(x)
@@ -165,10 +172,10 @@ class ReactiveTransformer(LanguageModel, PublishedParts):
         self, memory_LBSD: Tensor, encoded_LBTD: Tensor, mask_BT: Tensor | None = None
     ) -> Tensor:
         """Fold encoded interactions into memories; returns new values, [L, B, S, D] float32."""
-        if memory_LBSD.shape[1] != encoded_LBTD.shape[1]:
-            raise ValueError(
-                f"{memory_LBSD.shape[1]} memories cannot take {encoded_LBTD.shape[1]} interactions"
-            )
+        config = self.config
+        require_update(config.memory_shape, memory_LBSD, encoded_LBTD, config.max_seq_len)
+        if mask_BT is not None:
+            mask_BT = as_mask(mask_BT, encoded_LBTD.shape[1:3])
         table = self.rope if self.write_rope is None else self.write_rope
         rope = table[:, : encoded_LBTD.shape[2]]
         return self.memory_write(memory_LBSD, encoded_LBTD, rope=rope, mask_BT=mask_BT)

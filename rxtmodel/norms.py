@@ -14,8 +14,9 @@ LAYER_NORM_EPS = 1e-5
 def build_norm(kind: str, dim: int, eps: float | None) -> nn.Module:
     """RMSNorm ("rms") or LayerNorm with bias ("layer").
 
-    ``eps=None`` is machine epsilon of the compute type for RMSNorm, 1e-5 for LayerNorm: so are the
-    published models.
+    ``eps=None`` is machine epsilon of float32 for RMSNorm, 1e-5 for LayerNorm. PyTorch computes
+    RMSNorm in float32 also where its input is of a shorter type, and takes the epsilon of what it
+    computes in.
     """
     if kind == "layer":
         return nn.LayerNorm(dim, eps=LAYER_NORM_EPS if eps is None else eps)

@@ -34,6 +34,10 @@ Section = Literal["query", "thinking", "answer", "tool_call"]
 """What an answer under way is in the middle of; "query": it has not begun."""
 
 
+_OPTIONAL = ("unk", "mask", "think", "internal", "tool_use", "tool_call")
+"""Tokens that a model may do without."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenIds:
     """Ids of the special tokens that a model was trained with; None: it knows no such token."""
@@ -51,6 +55,16 @@ class TokenIds:
     tool_call: int | None = TOOL_CALL
     ends: tuple[int, ...] = ()
     """More tokens that end an answer. In an interaction that is encoded ``eos`` stands for them."""
+
+    def __post_init__(self) -> None:
+        for part in dataclasses.fields(self):
+            value = getattr(self, part.name)
+            if part.name == "ends":
+                if not (isinstance(value, tuple) and all(map(_is_id, value))):
+                    raise ConfigError(f"tokens.ends must be a tuple of ids >= 0, got {value!r}")
+            elif not _is_id(value) and not (value is None and part.name in _OPTIONAL):
+                kinds = "an id >= 0 or None" if part.name in _OPTIONAL else "an id >= 0"
+                raise ConfigError(f"tokens.{part.name} must be {kinds}, got {value!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Every id by name; ``ends`` where there are any."""
@@ -159,6 +173,10 @@ class TokenIds:
     def not_drawn(self) -> list[int]:
         """Special tokens that a plain answer does not hold: all but those that end it."""
         return [token for token in self.special() if token not in self.all_ends]
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def section_at_start(thinking: Thinking) -> Section:

@@ -34,7 +34,7 @@ class Kernel(Protocol):
 
     Args:
         mask: True where attended; [B, 1, 1, K] says which keys exist, [T, K] is a causal mask of
-            the last T of K tokens.
+            the last T of K tokens. A row without keys gives zeros.
         causal: token t sees keys up to t; then T = K and there is no mask.
         dropout: share of attention weights that is dropped.
     """

@@ -24,5 +24,9 @@ def eager(
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    weights = F.dropout(scores.softmax(-1), dropout, training=dropout > 0)
+    weights = scores.softmax(-1)
+    if mask is not None:
+        # The softmax of nothing is no number.
+        weights = weights.masked_fill(~mask, 0.0)
+    weights = F.dropout(weights, dropout, training=dropout > 0)
     return weights.to(v.dtype) @ v

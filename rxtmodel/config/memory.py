@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from .checks import require_number, require_one_of, require_whole, require_whole_or_none
-
-if TYPE_CHECKING:
-    from .parts import AttentionConfig
+from .checks import (
+    require,
+    require_bool,
+    require_finite,
+    require_number,
+    require_one_of,
+    require_part_or_none,
+    require_positive_or_none,
+    require_whole,
+    require_whole_or_none,
+)
+from .parts import AttentionConfig
 
 MemoryVariant = Literal[
     "simple", "self", "interlayer", "self-interlayer", "grouped-self-interlayer", "delta"
@@ -84,6 +92,17 @@ class MemoryConfig:
             ("initial", InitialMemory),
         ):
             require_one_of(self, name, choices)
+        require_bool(
+            self, "norm_per_dim_scale", "gate_per_slot", "gate_self_step", "slot_ids", "null_key",
+            "learned_init",
+        )  # fmt: skip
+        require_part_or_none(self, AttentionConfig, "read", "write", "mix")
+        require(
+            self.variant == "delta" or self.head_dim is None or self.head_dim % 2 == 0,
+            f"memory head_dim must be even for RoPE, got {self.head_dim}",
+        )
+        require_positive_or_none(self, "rope_base")
+        require_finite(self, "gate_init", "norm_gate_init")
         require_number(self, "norm_decay", 0.0, 1.0)
         require_number(self, "write_dropout", 0.0, 1.0)
         require_number(self, "mix_dropout", 0.0, 1.0)

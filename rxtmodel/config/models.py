@@ -10,7 +10,16 @@ from typing import Any, Self
 
 from ..errors import ConfigError
 from ..template import TokenIds
-from .checks import require, require_one_of, require_whole, require_whole_or_none
+from .checks import (
+    require,
+    require_bool,
+    require_one_of,
+    require_part,
+    require_part_or_none,
+    require_tokens,
+    require_whole,
+    require_whole_or_none,
+)
 from .memory import MemoryConfig
 from .parts import AttentionConfig, ExpertsConfig, NormKind, StackConfig, StatelessKind
 
@@ -36,6 +45,7 @@ class LmConfig(StackConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_whole(self, "vocab_size", "embed_dim", "num_layers", "max_seq_len")
+        require_bool(self, "tie_head", "head_bias", "final_norm")
         if self.final_norm_kind is not None:
             require_one_of(self, "final_norm_kind", NormKind)
 
@@ -93,6 +103,10 @@ class RxtConfig(LmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_part(self, MemoryConfig, "memory")
+        require_part(self, TokenIds, "tokens")
+        require_part_or_none(self, StackConfig, "encoder")
+        require_bool(self, "share_embedding", "thinks", "calls_tools", "instructed")
         tokens = self.tokens
         require(not self.thinks or tokens.think is not None, "thinks needs a think token")
         both = tokens.tool_call is not None and tokens.tool_use is not None
@@ -100,6 +114,9 @@ class RxtConfig(LmConfig):
         require(
             not self.instructed or tokens.internal is not None, "instructed needs an internal token"
         )
+        used = ["query", "answer"] + ["think"] * self.thinks + ["internal"] * self.instructed
+        used += ["tool_use", "tool_call"] * self.calls_tools
+        require_tokens(tokens, self.vocab_size, used)
         require_whole_or_none(self, "encoder_ff_dim", "stateless_dim")
         memory, heads = self.memory, self.memory.num_heads
         require(
@@ -117,11 +134,13 @@ class RxtConfig(LmConfig):
             self.num_layers % groups == 0,
             f"num_layers={self.num_layers} must be a multiple of num_groups={groups}",
         )
+        for name in ("stateless_before", "stateless_after"):
+            kinds = getattr(self, name)
+            require(
+                isinstance(kinds, tuple | list) and all(kind in ("dense", "moe") for kind in kinds),
+                f"{name} must hold stateless layers, 'dense' or 'moe', got {kinds!r}",
+            )
         stateless = (*self.stateless_before, *self.stateless_after)
-        require(
-            set(stateless) <= {"dense", "moe"},
-            f"stateless layers are 'dense' or 'moe', got {stateless}",
-        )
         require(
             "moe" not in stateless or self.experts is not None,
             "stateless layers of kind 'moe' need experts",

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .checks import require, require_number, require_one_of, require_whole, require_whole_or_none
+from .checks import (
+    require,
+    require_bool,
+    require_number,
+    require_one_of,
+    require_part,
+    require_part_or_none,
+    require_positive,
+    require_positive_or_none,
+    require_whole,
+    require_whole_or_none,
+)
 
 Activation = Literal["silu", "gelu", "relu", "sigmoid", "linear"]
 OutputGate = Literal["none", "sigmoid", "silu", "gelu", "relu", "linear"]
@@ -32,6 +43,7 @@ class AttentionConfig:
     def __post_init__(self) -> None:
         require_whole(self, "num_query_heads", "num_kv_heads")
         require_one_of(self, "output_gate", OutputGate)
+        require_bool(self, "output_bias", "qk_norm")
         q, kv = self.num_query_heads, self.num_kv_heads
         require(
             max(q, kv) % min(q, kv) == 0,
@@ -70,6 +82,7 @@ class ExpertsConfig:
         require_one_of(self, "bias", BiasKind)
         require_one_of(self, "shared_bias", BiasKind)
         require_one_of(self, "router_dtype", RouterDtype)
+        require_bool(self, "weighted_shared")
         require(
             self.top_k <= self.num_experts,
             f"top_k={self.top_k} must not exceed num_experts={self.num_experts}",
@@ -94,7 +107,7 @@ class StackConfig:
     """None: a dense feed-forward."""
     norm: NormKind = "rms"
     norm_eps: float | None = 1e-6
-    """None: machine epsilon of the compute type (RMSNorm), 1e-5 (LayerNorm)."""
+    """None: machine epsilon of float32, also in shorter types (RMSNorm), 1e-5 (LayerNorm)."""
     rope_base: float = 10_000.0
     rope_rounding: Rounding = "none"
     """Angles as the published reference rounds them when it runs in that type. A checkpoint that
@@ -106,6 +119,11 @@ class StackConfig:
 
     def __post_init__(self) -> None:
         require_whole(self, "head_dim", "ff_dim")
+        require_part(self, AttentionConfig, "attention")
+        require_part_or_none(self, ExpertsConfig, "experts")
+        require_bool(self, "gated", "ff_bias", "nope")
+        require_positive(self, "rope_base")
+        require_positive_or_none(self, "norm_eps")
         require(self.head_dim % 2 == 0, f"head_dim must be even for RoPE, got {self.head_dim}")
         require_one_of(self, "activation", Activation)
         require_one_of(self, "norm", NormKind)

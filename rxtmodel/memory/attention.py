@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..attention import Attention
 from ..config import AttentionConfig
+from ..inputs import readers
 from ..norms import build_norm
 from ..stacked import StackedRMSNorm
 from .gate import ResidualGate
@@ -149,9 +150,9 @@ class MemoryCrossAttention(nn.Module):
     def forward(
         self, x_BTD: Tensor, kv: tuple[Tensor, Tensor], *, rope: Tensor | None = None
     ) -> Tensor:
-        batch, rows = x_BTD.shape[0], kv[0].shape[0]
-        if rows != batch:
-            kv = tuple(part.repeat_interleave(batch // rows, dim=0) for part in kv)
+        each = readers(x_BTD.shape[0], kv[0].shape[0])
+        if each != 1:
+            kv = tuple(part.repeat_interleave(each, dim=0) for part in kv)
         return self.attention.attend(x_BTD, kv, rope=rope)
 
 

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..inputs import readers
 from ..linear import Linear
 from ..stacked import StackedLinear, StackedRMSNorm
 
@@ -137,9 +138,9 @@ class DeltaRead(nn.Module):
     ) -> Tensor:
         del rope  # an address is content, not position
         (memory_BNSH,) = state
-        batch, length, _ = x_BTD.shape
-        rows = memory_BNSH.shape[0]
-        q_RNTS = self.q_proj(x_BTD).view(rows, -1, self.num_heads, memory_BNSH.shape[2])
+        rows, _, slots, _ = memory_BNSH.shape
+        tokens = readers(x_BTD.shape[0], rows) * x_BTD.shape[1]
+        q_RNTS = self.q_proj(x_BTD).view(rows, tokens, self.num_heads, slots)
         q_RNTS = address(q_RNTS).to(memory_BNSH.dtype).transpose(1, 2)
         out = (q_RNTS @ memory_BNSH).transpose(1, 2)
-        return self.out_proj(out.reshape(batch, length, -1).to(x_BTD.dtype))
+        return self.out_proj(out.reshape(x_BTD.shape).to(x_BTD.dtype))

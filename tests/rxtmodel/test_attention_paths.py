@@ -112,6 +112,53 @@ def test_a_read_of_slots(kind, options, backend):
         np.testing.assert_allclose(found[row], expected, atol=1e-11)
 
 
+def without_keys() -> torch.Tensor:
+    """Which keys exist in two rows: all in one, none in the other."""
+    return torch.tensor([True, False])[:, None].expand(2, LENGTH)
+
+
+def what_nothing_gives(attention: torch.nn.Module) -> torch.Tensor:
+    """Zeros before the last product: its bias after it."""
+    bias = attention.out_proj.bias
+    return torch.zeros((), dtype=torch.float64) if bias is None else bias
+
+
+@every_backend
+@every_option
+@every_kind
+def test_a_row_without_keys_gets_nothing(kind, options, backend):
+    attention, x = build(kind, options, backend), tokens()
+    found = attention(x, rope=table(), mask=without_keys()[:, None, None])
+    torch.testing.assert_close(found[0], attention(x[:1], rope=table())[0])
+    assert torch.equal(found[1], what_nothing_gives(attention).expand_as(found[1]))
+
+
+@every_backend
+@every_option
+@every_kind
+def test_slots_without_keys_get_nothing(kind, options, backend):
+    attention = StackedAttention(3, WIDTH, config_of(kind, options), HEAD).double()
+    attention.requires_grad_(False)
+    randomise(attention)
+    attention.kernel = load_kernel(backend)
+    slots = torch.randn(3, 2, 4, WIDTH, dtype=torch.float64)
+    seen = torch.randn(3, 2, LENGTH, WIDTH, dtype=torch.float64)
+    found = attention(slots, seen, rope_k=table(), mask_BT=without_keys())
+    nothing = what_nothing_gives(attention)
+    nothing = nothing[:, None] if nothing.dim() else nothing
+    assert torch.equal(found[:, 1], nothing.expand_as(found[:, 1]))
+    assert found[:, 0].isfinite().all()
+
+
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
+def test_a_row_without_keys_has_no_part_in_gradients(backend):
+    q, k, v = (torch.randn(2, 2, LENGTH, HEAD, requires_grad=True) for _ in range(3))
+    load_kernel(backend)(q, k, v, mask=without_keys()[:, None, None]).square().sum().backward()
+    for part in (q, k, v):
+        assert part.grad[0].abs().sum() > 0
+        assert not part.grad[1].any()
+
+
 def cache_for(kind, rows: int) -> KVCache:
     heads = AttentionConfig(num_query_heads=kind[0], num_kv_heads=kind[1])
     config: RxtConfig = tiny_config(

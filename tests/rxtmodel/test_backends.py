@@ -145,7 +145,7 @@ def test_flash_refuses_what_it_cannot_compute(flash):
         flash(q, q, q)
 
 
-@pytest.mark.parametrize("case", ["all", "causal", "continued", "keys", "gaps"])
+@pytest.mark.parametrize("case", ["all", "causal", "continued", "keys", "gaps", "no keys"])
 def test_flash_lays_rows_end_to_end_without_padding(flash, monkeypatch, case):
     from rxtmodel.backends import flash as module
 
@@ -154,6 +154,7 @@ def test_flash_lays_rows_end_to_end_without_padding(flash, monkeypatch, case):
     masks = {
         "continued": torch.ones(5, 7, dtype=torch.bool).tril(2),
         "keys": (torch.arange(7) < torch.tensor([[7], [3]]))[:, None, None],
+        "no keys": (torch.arange(7) < torch.tensor([[7], [0]]))[:, None, None],
         "gaps": (torch.arange(7) % torch.tensor([[2], [3]]) == 0)[:, None, None],
     }
     if case == "causal":

@@ -117,6 +117,32 @@ def test_padding_takes_no_part_in_the_balance():
     torch.testing.assert_close(whole.loss(), cut.loss())
 
 
+def test_a_mask_of_a_tokenizer_is_taken_as_truth():
+    experts, x = build(num_shared=2), torch.randn(2, 6, DIM)
+    mask = torch.tensor([[True] * 6, [True] * 2 + [False] * 4])
+    whole, numbers = Balance(mask), Balance(mask.long())
+    experts(x, whole)
+    experts(x, numbers)
+    assert torch.equal(whole.loss(), numbers.loss())
+
+
+def test_a_mask_that_does_not_fit_is_refused():
+    with pytest.raises(TypeError, match=r"got torch.float32; use mask.bool\(\)"):
+        Balance(torch.ones(2, 6))
+    with pytest.raises(ValueError, match="mask of 5 tokens does not fit 12 tokens"):
+        build()(torch.randn(2, 6, DIM), Balance(torch.ones(1, 5, dtype=torch.bool)))
+
+
+@pytest.mark.parametrize("fields", [{}, {"num_shared": 2}])
+def test_where_all_is_padding_nothing_is_left_to_balance(fields):
+    experts, x = build(**fields), torch.randn(2, 6, DIM)
+    balance = Balance(torch.zeros(2, 6, dtype=torch.bool))
+    experts(x, balance)
+    balance.loss().backward()
+    assert float(balance.loss().detach()) == 1.0
+    assert not experts.router.weight.grad.any()
+
+
 def test_a_model_without_experts_has_nothing_to_balance():
     model = SqaLM(LmConfig(vocab_size=20, embed_dim=8, head_dim=4, num_layers=1, ff_dim=8))
     balance = Balance()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from rxtmodel.feed_forward import FeedForward
 from rxtmodel.memory.stacked import StackedLinear, StackedRMSNorm
+from rxtmodel.norms import build_norm
 
 from . import reference
 from .reference import Reference
@@ -48,6 +50,17 @@ def test_every_layer_has_a_norm_of_its_own():
         scale = norm.weight[layer].detach().numpy()
         expected = reference.rms_norm(x[layer].numpy(), scale, 1e-3)
         np.testing.assert_allclose(found[layer], expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_without_an_epsilon_it_is_that_of_float32_in_every_type(dtype):
+    """Also in shorter types, whose own would be as large as what is normalised here."""
+    x = torch.full((1, 2, 8), 1e-3, dtype=dtype)
+    epsilon = torch.finfo(torch.float32).eps
+    norms = (build_norm("rms", 8, None).to(dtype), StackedRMSNorm(1, 8, None).to(dtype))
+    for norm in norms:
+        expected = x.double() / (x.double().square().mean(-1, keepdim=True) + epsilon).sqrt()
+        torch.testing.assert_close(norm(x).double(), expected, atol=0.004, rtol=0)
 
 
 def test_the_norm_of_nothing_is_nothing():

@@ -82,5 +82,40 @@ def test_answering_changes_no_memory(variant):
     assert hashlib.sha256(memory.numpy().tobytes()).digest() == before
 
 
+def test_a_model_of_a_short_type_answers_from_its_own_memory():
+    """Memories stay float32 whatever the weights are."""
+    model = tiny_model("interlayer", num_layers=2).to(torch.bfloat16).requires_grad_(False)
+    memory, texts = model.initial_memory(2), [[12, 13, 14], [15]]
+    assert memory.dtype == torch.float32
+    found = generate(model, texts, memory, max_tokens=3)
+    for row, answer in enumerate(found):
+        assert answer == slowly(model, texts[row], memory[:, row : row + 1], 3)
+
+
+def test_nobody_asks_and_nobody_is_answered():
+    model = MODELS["delta"]
+    assert generate(model, [], random_memory(model, 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "tokens", "words"),
+    [
+        ([[12]], 0, "max_tokens must be at least 1, got 0"),
+        ([[12], []], 4, r"prompts \[1\] are empty"),
+        ([[12] * 30], 11, "30 tokens of a prompt and max_tokens=11 .* max_seq_len=40;"),
+        ([[12], [13], [14]], 4, "3 rows cannot read 2 memories"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(texts, tokens, words):
+    model = MODELS["delta"]
+    with pytest.raises(ValueError, match=words):
+        generate(model, texts, random_memory(model, 2), max_tokens=tokens)
+
+
+def test_an_answer_may_end_with_the_last_position():
+    model = MODELS["delta"]
+    assert generate(model, [[12] * 30], random_memory(model, 1), max_tokens=10)
+
+
 def test_rows_are_padded_on_the_right():
     assert pad([[1, 2, 3], [4], []]).tolist() == [[1, 2, 3], [4, PAD, PAD], [PAD, PAD, PAD]]

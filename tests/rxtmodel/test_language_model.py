@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from rxtmodel import AttentionConfig, CheckpointError, Critic, MlmHead, ReactiveTransformer, SqaLM
+from rxtmodel import (
+    AttentionConfig,
+    CheckpointError,
+    ConfigError,
+    Critic,
+    MlmHead,
+    ReactiveTransformer,
+    SqaLM,
+)
 from rxtmodel.cache import KVCache
 from rxtmodel.config import LmConfig
 from rxtmodel.heads import ValueHead
@@ -115,3 +123,9 @@ def test_a_critic_judges_by_what_an_encoder_makes_of_the_tokens():
     torch.testing.assert_close(values[1:], critic(ids[1:, :3]))
     values.sum().backward()
     assert all(p.grad is not None for p in critic.parameters())
+
+
+@pytest.mark.parametrize("squash", ["foo", None])
+def test_a_critic_is_asked_for_a_squash_that_exists(squash):
+    with pytest.raises(ConfigError, match=f"sigmoid, tanh, identity, got {squash!r}"):
+        Critic(tiny_config(), squash)

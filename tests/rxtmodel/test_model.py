@@ -150,5 +150,20 @@ def test_a_drawn_initial_memory_is_the_same_for_everyone():
     assert not torch.equal(first.embedding.weight, second.embedding.weight)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_initial_memory_is_its_owners(model, batch):
+    first = model.memory_init.clone()
+    mine = model.initial_memory(batch)
+    mine[:, 0] += 1
+    assert torch.equal(model.memory_init, first)
+    assert torch.equal(mine[:, 1:], first[:, None].expand(-1, batch - 1, -1, -1))
+
+
+def test_a_learned_initial_memory_is_reached_from_every_row():
+    model = tiny_model("interlayer")
+    model.initial_memory(3).sum().backward()
+    assert torch.equal(model.memory_init.grad, torch.full_like(model.memory_init, 3.0))
+
+
 def test_a_delta_memory_starts_empty():
     assert not ReactiveTransformer(tiny_config()).initial_memory().any()

@@ -132,6 +132,23 @@ def test_a_setting_that_is_not_neutral_changes_the_fingerprint():
     assert len({c.fingerprint() for c in (config, *others)}) == 7
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("rope_base", "x"), ("norm_eps", "x"), ("tie_head", "no")]
+)
+def test_a_value_that_cannot_be_is_refused(tmp_path, field, value):
+    tiny_model().save_pretrained(tmp_path)
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config_of(tmp_path) | {field: value}))
+    with pytest.raises(CheckpointError, match=f"{field} must be .* got {value!r}"):
+        ReactiveTransformer.from_pretrained(tmp_path)
+
+
+def test_a_configuration_without_end_is_refused(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    (tmp_path / CONFIG_FILE).write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="is not a model configuration: .*recursion"):
+        ReactiveTransformer.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("version", [5, "2", None])
 def test_a_newer_version_is_refused(tmp_path, version):
     tiny_model().save_pretrained(tmp_path)
