@@ -9,6 +9,7 @@ import torch
 from rxtmodel.checkpoint import load_model as read_model
 from rxtmodel.checkpoint import weights_fingerprint
 from rxtmodel.errors import CheckpointError
+from rxtmodel.files import check_dtype
 from rxtmodel.layout import arrange, quantise
 
 from .rxt_adapter import RxtAdapter
@@ -39,7 +40,7 @@ def load_model(
         int8: decode by weights of eight bits, on a CPU; see ``rxtmodel.layout.quantise``.
 
     Raises:
-        ModelError: no such model, or a file of it is missing or damaged.
+        ModelError: no such model, a file of it is missing or damaged, or there is no such device.
     """
     folder = MODELS / name_or_folder
     if not (folder.is_dir() and "/" not in name_or_folder):
@@ -54,7 +55,9 @@ def load_model(
         raise ModelError(
             f"{folder} holds no {FILE_NAME}; put the one there that the model was trained with"
         )
+    _check_device(device)
     try:
+        check_dtype(dtype)
         model = read_model(folder, device=device)
         fingerprint = weights_fingerprint(model)
         model = arrange(model.to(dtype))
@@ -70,3 +73,14 @@ def load_model(
             f"has {size}: they are not of one model"
         )
     return RxtAdapter(model, tokenizer, max_batch=max_batch, fingerprint=fingerprint)
+
+
+def _check_device(device: str) -> None:
+    """Before anything is read: what PyTorch lacks it says by errors of many kinds."""
+    try:
+        torch.zeros(1, device=device).item()
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
+        reason = str(error).partition(". ")[0].partition("\n")[0] or type(error).__name__
+        raise ModelError(
+            f"device {device!r} cannot be used: {reason}; device='cpu' is always there"
+        ) from error

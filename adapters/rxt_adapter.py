@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rxstream.errors import QueryRejected, SnapshotIncompatible
 from rxtmodel.checkpoint import dump_memory, load_memory, weights_fingerprint
 from rxtmodel.engine import Engine, MemoryVersion, open_engine
-from rxtmodel.errors import CheckpointError
+from rxtmodel.errors import CheckpointError, ConfigError
 from rxtmodel.sampler import Sampler, SamplerConfig
 from rxtmodel.template import section_at_start
 
@@ -20,8 +21,16 @@ if TYPE_CHECKING:
 
     import torch
 
-    from rxstream.model import Channel, CompletedInteraction, DecodeRequest, Thinking, TokenDraft
+    from rxstream.model import (
+        Channel,
+        CompletedInteraction,
+        DecodeRequest,
+        Sampling,
+        Thinking,
+        TokenDraft,
+    )
     from rxtmodel.model import ReactiveTransformer
+    from rxtmodel.template import TokenIds
 
     from .tokenizer import Tokenizer
 
@@ -131,10 +140,12 @@ class RxtAdapter:
         if not open_ones:
             return thinking
         tokens = self.tokenizer.tokens
-        both = tokens.allowed("query")
-        only = SamplerConfig(allowed=both, logit_bias=dict.fromkeys(both, _BEYOND_OTHERS))
         rows = self._engine.add_all(
-            [self._prompt(requests[place], "auto") + (Sampler(only, 0),) for place in open_ones]
+            [
+                self._prompt(requests[place], "auto")
+                + (Sampler(_choice(tokens, requests[place].sampling), 0),)
+                for place in open_ones
+            ]
         )
         try:
             drawn = self._engine.step(rows)
@@ -173,7 +184,7 @@ class RxtAdapter:
             logit_bias=sampling.logit_bias,
             allowed=tuple(mark for mark in marks if mark is not None),
         )
-        config.check_vocabulary(self.model.config.vocab_size)
+        config.check_vocabulary(self.model.config.vocab_size, tokens.not_drawn())
         said: list[int] = []
         if config.repetition_penalty != 1:
             said = [token for token in ids if token not in tokens.all_special]
@@ -229,3 +240,21 @@ class RxtAdapter:
     @property
     def _device(self) -> torch.device:
         return self.model.embedding.weight.device
+
+
+def _choice(tokens: TokenIds, sampling: Sampling) -> SamplerConfig:
+    """Draws the likelier of ``[A]`` and ``[T]``, after the biases that they were given.
+
+    Raises ConfigError when they forbid both.
+    """
+    both = tokens.allowed("query")
+    given = {token: sampling.logit_bias.get(token, 0.0) for token in both}
+    most = max(given.values())
+    if most == -math.inf:
+        raise ConfigError(
+            f"logit_bias forbids tokens {', '.join(map(str, both))}, by which an answer can begin; "
+            "allow one, or do not leave it to the model whether to think"
+        )
+    # By their difference: the larger one is beyond all others, whatever the biases are.
+    beyond = {token: _BEYOND_OTHERS + (bias - most) for token, bias in given.items()}
+    return SamplerConfig(allowed=both, logit_bias=beyond)

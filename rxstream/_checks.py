@@ -28,6 +28,18 @@ def check_type(value: object, expected: type, kind: str) -> None:
         raise TypeError(f"{kind} must be of type {expected.__name__}, not {type(value).__name__}")
 
 
+def is_whole(value: object, least: float) -> bool:
+    """Whether ``value`` is a whole number of at least ``least``."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object, low: float, high: float) -> bool:
+    """Whether ``value`` is a number in [low, high]; none that is "not a number" is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return low <= value <= high
+
+
 def check_parts(model: object, store: object, policy: object) -> None:
     """Raise TypeError for what is no model, store or policy, before a thread needs it."""
     needed: list[tuple[object, str, tuple[str, ...]]] = [

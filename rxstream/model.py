@@ -8,13 +8,19 @@ immutable value ``M`` that the runtime never looks into.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
+from ._checks import is_number, is_whole
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 M = TypeVar("M")
+
+_LARGEST = 3.4e38
+"""Models use numbers as float32."""
 
 FinishReason = Literal["eos", "length", "stop_sequence"]
 Channel = Literal["answer", "thinking", "tool_call"]
@@ -47,22 +53,34 @@ class Sampling:
     thought, and tool calls, may contain them."""
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature must be >= 0, not {self.temperature}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be >= 0, not {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], not {self.top_p}")
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens must be >= 1, not {self.max_tokens}")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p must lie in [0, 1], not {self.min_p}")
-        if not 0 < self.repetition_penalty < math.inf:
-            raise ValueError(f"repetition_penalty must be > 0, not {self.repetition_penalty}")
+        # No message is made where nothing is wrong: a bias may be as wide as the vocabulary.
+        if not is_number(self.temperature, 0, _LARGEST):
+            raise ValueError(f"temperature must be a number >= 0, not {self.temperature!r}")
+        if not is_whole(self.top_k, 0):
+            raise ValueError(f"top_k must be a whole number >= 0, not {self.top_k!r}")
+        if not (is_number(self.top_p, 0, 1) and self.top_p > 0):
+            raise ValueError(f"top_p must lie in (0, 1], not {self.top_p!r}")
+        if not is_whole(self.max_tokens, 1):
+            raise ValueError(f"max_tokens must be a whole number >= 1, not {self.max_tokens!r}")
+        if not (self.seed is None or is_whole(self.seed, -math.inf)):
+            raise ValueError(f"seed must be a whole number or None, not {self.seed!r}")
+        if not is_number(self.min_p, 0, 1):
+            raise ValueError(f"min_p must lie in [0, 1], not {self.min_p!r}")
+        penalty = self.repetition_penalty
+        if not (is_number(penalty, 0, _LARGEST) and penalty > 0):
+            raise ValueError(f"repetition_penalty must be a number > 0, not {penalty!r}")
+        if not isinstance(self.logit_bias, Mapping):
+            raise ValueError(f"logit_bias takes numbers by id, not {self.logit_bias!r}")
         for token, bias in self.logit_bias.items():
-            if token < 0 or not bias < math.inf:
-                raise ValueError(f"logit_bias takes a number or -inf by id, not {token}: {bias}")
-        if isinstance(self.stop, str) or "" in self.stop:
+            sane = is_number(bias, -_LARGEST, _LARGEST) or bias == -math.inf
+            if not (is_whole(token, 0) and sane):
+                raise ValueError(
+                    f"logit_bias takes a number or -inf by id, not {token!r}: {bias!r}"
+                )
+        texts = isinstance(self.stop, tuple | list) and all(
+            isinstance(text, str) and text for text in self.stop
+        )
+        if not texts:
             raise ValueError(f"stop takes texts, none of them empty, not {self.stop!r}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,8 @@ def parse_tool_calls(text: str) -> tuple[ToolCall, ...]:
     or a list of such. ``arguments`` may be left out, or be such an object as a string of JSON;
     ``id`` is optional. Raises ToolCallError for anything else; no part of a list is taken alone.
     """
+    if not isinstance(text, str):
+        raise ToolCallError(text, f"text is needed, found {type(text).__name__}")
     data = _json(text, text)
     calls = data if isinstance(data, list) else [data]
     if not calls:
@@ -155,8 +158,26 @@ def _json(text: str, part: str) -> Any:
     def no_number(word: str) -> Any:
         raise ToolCallError(text, f"{word} is not a number of JSON")
 
+    def whole(digits: str) -> int:
+        try:
+            return int(digits)
+        except ValueError:  # Python reads no more than some thousand digits
+            raise ToolCallError(text, f"a number of {len(digits)} digits is too long") from None
+
+    def number(digits: str) -> float:
+        value = float(digits)
+        if math.isinf(value):
+            raise ToolCallError(text, f"{digits[:20]} is too large for a number")
+        return value
+
     try:
-        return json.loads(part, object_pairs_hook=unique, parse_constant=no_number)
+        return json.loads(
+            part,
+            object_pairs_hook=unique,
+            parse_constant=no_number,
+            parse_int=whole,
+            parse_float=number,
+        )
     except json.JSONDecodeError as error:
         raise ToolCallError(text, f"{error.msg} at character {error.pos}") from error
     except RecursionError:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""What weights are kept and used in."""
 GENERATION_FILE = "generation_config.json"
 
 
@@ -46,7 +48,7 @@ def read_generation(folder: Path) -> dict[str, Any]:
 def _parsed(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a model configuration: {error}") from error
 
 
@@ -93,7 +95,8 @@ def write_folder(
 
 
 def check_weights(where: str, found: Mapping[str, Tensor], expected: Mapping[str, Any]) -> None:
-    """Refuse weights that are missing, unexpected or of another shape, naming them.
+    """Refuse weights that are missing, unexpected, of another shape or no numbers with a fraction,
+    naming them.
 
     ``expected`` holds a shape for each name.
     """
@@ -107,6 +110,25 @@ def check_weights(where: str, found: Mapping[str, Tensor], expected: Mapping[str
                 f"{where}: {name} has shape {tuple(value.shape)}, "
                 f"the config needs {tuple(expected[name])}"
             )
+        if not value.is_floating_point():
+            raise CheckpointError(
+                f"{where}: {name} holds {value.dtype}, not floating-point numbers; quantised "
+                "weights must be turned back first"
+            )
+
+
+def check_dtype(dtype: object) -> None:
+    """Raise CheckpointError unless models can be kept and used in ``dtype``."""
+    if dtype not in DTYPES:
+        *most, last = map(str, DTYPES)
+        raise CheckpointError(f"dtype must be {', '.join(most)} or {last}, got {dtype!r}")
+
+
+def check_finite(where: str, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights with which every answer would be noise, naming the first one."""
+    for name, value in weights.items():
+        if not value.isfinite().all():
+            raise CheckpointError(f"{where}: {name} holds values that are not finite {value.dtype}")
 
 
 _MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full)

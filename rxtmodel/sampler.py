@@ -10,72 +10,23 @@ row draws the same token whatever runs beside it.
 
 from __future__ import annotations
 
-import math
 import secrets
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .config.checks import require, require_whole
+from .config.checks import require
+from .errors import ConfigError
+from .sampler_config import SamplerConfig, are_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-_LEAST_TEMPERATURE = 1e-5
-"""Logits over a smaller one leave the range of float32."""
+__all__ = ["Rows", "Sampler", "SamplerConfig", "draw", "keep_probable", "rows_of", "uniform"]
+
 _WORD = 1 << 64
 _ODD = 0x9E3779B97F4A7C15 - _WORD
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplerConfig:
-    """How tokens are drawn. Every default leaves the logits alone. Raises ConfigError."""
-
-    temperature: float = 0.0
-    """0 is greedy: the most probable token, after penalty and bias. So is what is below 1e-5, which
-    leaves no other a chance; it becomes 0."""
-    top_k: int = 0
-    """Keep the k most probable tokens, and those that tie with the last of them; 0 keeps all."""
-    top_p: float = 1.0
-    """Keep the most probable tokens until they have this share; the one that crosses it stays, and
-    so do those that tie with it."""
-    min_p: float = 0.0
-    """Keep the tokens that are at least this share as probable as the most probable one."""
-    repetition_penalty: float = 1.0
-    """Logits of tokens seen before are divided by it where positive, else multiplied."""
-    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
-    """Added to the logits of these tokens; -inf forbids one."""
-    allowed: tuple[int, ...] = ()
-    """Special tokens that may be drawn besides the one that ends an answer."""
-
-    def __post_init__(self) -> None:
-        _require_number(self, "temperature", self.temperature >= 0, ">= 0")
-        require_whole(self, "top_k", least=0)
-        _require_number(self, "top_p", 0 < self.top_p <= 1, "in (0, 1]")
-        _require_number(self, "min_p", 0 <= self.min_p <= 1, "in [0, 1]")
-        _require_number(self, "repetition_penalty", self.repetition_penalty > 0, "> 0")
-        for token, bias in self.logit_bias.items():
-            whole = isinstance(token, int) and token >= 0
-            require(whole, f"logit_bias needs ids of tokens, got {token!r}")
-            sane = not math.isnan(bias) and bias < math.inf
-            require(sane, f"logit_bias of token {token} must be a number or -inf, got {bias}")
-        if self.temperature < _LEAST_TEMPERATURE:
-            object.__setattr__(self, "temperature", 0.0)
-        object.__setattr__(self, "logit_bias", dict(self.logit_bias))
-
-    def check_vocabulary(self, vocab_size: int) -> None:
-        """Raise ConfigError when a bias is for a token that the model does not have."""
-        largest = max(self.logit_bias, default=0)
-        require(largest < vocab_size, f"logit_bias names token {largest} of {vocab_size}")
-        largest = max(self.allowed, default=0)
-        require(largest < vocab_size, f"allowed names token {largest} of {vocab_size}")
-
-
-def _require_number(config: SamplerConfig, name: str, ok: bool, rule: str) -> None:
-    value = getattr(config, name)
-    require(ok and math.isfinite(value), f"{name} must be a number {rule}, got {value!r}")
 
 
 class Rows(NamedTuple):
@@ -150,16 +101,23 @@ class Sampler:
     Args:
         seed: same seed, same draws; None takes a fresh one.
         seen: ids that count as said already, for the repetition penalty; drawn ones are added.
+
+    Raises ConfigError for a seed or an id that cannot be.
     """
 
     def __init__(
         self, config: SamplerConfig, seed: int | None = None, *, seen: Iterable[int] = ()
     ) -> None:
+        if isinstance(seed, bool) or not (seed is None or isinstance(seed, int)):
+            raise ConfigError(f"a seed must be a whole number or None, got {seed!r}")
         self.config = config
         self.seed = _signed(secrets.randbits(63) if seed is None else seed)
         self.count = 0
         """Tokens drawn so far."""
         self.seen = tuple(seen) if config.repetition_penalty != 1 else ()
+        if not are_ids(self.seen):
+            wrong = next(token for token in self.seen if not are_ids((token,)))
+            raise ConfigError(f"seen must hold ids of tokens, got {wrong!r}")
         self._rows: Rows | None = None
 
     @property
@@ -170,7 +128,9 @@ class Sampler:
         return config.temperature == 0 and plain
 
     def draw(self, logits_V: Tensor) -> int:
-        """One token id from logits [V]; they stay as they are."""
+        """One token id from logits [V]; they stay as they are. ValueError for another shape."""
+        if logits_V.dim() != 1:
+            raise ValueError(f"logits are of one row, [V], got {list(logits_V.shape)}")
         if self.greedy:
             return int(logits_V.argmax())
         device = logits_V.device
@@ -203,8 +163,11 @@ def rows_of(
 
     seen_BV = bias_BV = None
     if penalised:
+        seen = list(seen)
+        largest = max(seen, default=0)
+        require(largest < vocab_size, f"seen names token {largest} of {vocab_size}")
         seen_BV = torch.zeros(1, vocab_size, dtype=torch.bool, device=device)
-        seen_BV[0, list(seen)] = True
+        seen_BV[0, seen] = True
     c.check_vocabulary(vocab_size)
     if c.logit_bias:
         bias_BV = torch.zeros(1, vocab_size, device=device)

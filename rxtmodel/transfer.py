@@ -10,19 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from .config import AttentionConfig, MemoryConfig, RxtConfig
+from .config.checks import require
 from .errors import CheckpointError, ConfigError
 from .files import CONFIG_FILE, check_weights, read_generation, read_json, read_shards
-from .formats import llama
+from .formats.llama import decoder_weights
+from .formats.llama_config import fields_of, token_ids
 from .model import ReactiveTransformer
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from .config import MemoryVariant
-
-LONGEST = 4096
-"""Tokens of an interaction where nothing else is said. An interaction is a query and its answer; an
-engine keeps room for it for every answer under way."""
 
 
 def extend_llama(
@@ -51,26 +49,27 @@ def extend_llama(
             those are kept. None: all are.
 
     Raises:
-        ConfigError: a variant or size of the memory that cannot be.
+        ConfigError: a variant or size of the memory that cannot be, or another argument.
         CheckpointError: not such a checkpoint, or one whose decoder we cannot compute exactly; the
             message names the field and its value, or the weight.
     """
+    for name, value in (("max_seq_len", max_seq_len), ("first_new_id", first_new_id)):
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        require(value is None or whole, f"{name} must be a whole number >= 1, got {value!r}")
+    require(isinstance(seed, int), f"seed must be a whole number, got {seed!r}")
     asked = MemoryConfig(variant=variant, num_slots=num_slots)
     folder = Path(folder)
     data = read_json(folder)
     try:
-        fields = llama.fields_of(data)
+        fields = fields_of(data, max_seq_len)
         first = fields["vocab_size"] if first_new_id is None else first_new_id
-        tokens, new = llama.token_ids(data, first, read_generation(folder), special_ids)
-        sizes = {
-            "vocab_size": max(fields["vocab_size"], first + new),
-            "max_seq_len": max_seq_len or min(fields["max_seq_len"], LONGEST),
-        }
+        tokens, new = token_ids(data, first, read_generation(folder), special_ids)
+        size = max(fields["vocab_size"], first + new)
         memory = _memory(asked, fields["embed_dim"], fields["head_dim"])
-        config = RxtConfig(**{**fields, **sizes}, tokens=tokens, memory=memory)
+        config = RxtConfig(**{**fields, "vocab_size": size}, tokens=tokens, memory=memory)
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from error
-    weights = llama.decoder_weights(str(folder), fields, read_shards(folder))
+    weights = decoder_weights(str(folder), fields, read_shards(folder))
     for name in ("embedding.weight", "head.weight"):
         if name in weights:
             weights[name] = _with_new_rows(weights[name].float(), first, new)

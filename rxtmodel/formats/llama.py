@@ -1,8 +1,8 @@
 """Llama-style decoders as they are shared: config.json and model*.safetensors of ``transformers``.
 
 Read only, and only forms that our decoder computes exactly; what it would compute otherwise is
-refused with its field and value. Rotary pairs are (j, j + H/2) there and neighbours here: the rows
-of query and key projections are put in our order, which no product sees.
+refused with its field and value (``llama_config``). Rotary pairs are (j, j + H/2) there and
+neighbours here: the rows of query and key projections are put in our order, which no product sees.
 """
 
 from __future__ import annotations
@@ -11,108 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..config import AttentionConfig
 from ..errors import CheckpointError
-from ..files import check_weights
-from ..template import TokenIds
+from ..files import check_finite, check_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
-
-FAMILIES = ("llama", "mistral", "qwen3")
-_ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "relu": "relu"}
-_SIZES = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "max_position_embeddings",
-)  # fmt: skip
-
-
-def fields_of(data: Any) -> dict[str, Any]:
-    """Fields of ``LmConfig`` for a Llama-style config. Raises CheckpointError."""
-    if not isinstance(data, dict) or data.get("model_type") not in FAMILIES:
-        found = data.get("model_type") if isinstance(data, dict) else data
-        raise CheckpointError(f"model_type must be one of {', '.join(FAMILIES)}, found {found!r}")
-    for name in _SIZES:
-        if not isinstance(data.get(name), int):
-            raise CheckpointError(f"{name} must be a whole number, found {data.get(name)!r}")
-    refuse_unsupported(data)
-    heads, theta = data["num_attention_heads"], _rope(data).get("rope_theta")
-    return {
-        "vocab_size": data["vocab_size"],
-        "embed_dim": data["hidden_size"],
-        "num_layers": data["num_hidden_layers"],
-        "head_dim": data.get("head_dim") or data["hidden_size"] // heads,
-        "attention": AttentionConfig(
-            num_query_heads=heads,
-            num_kv_heads=data.get("num_key_value_heads") or heads,
-            qk_norm=data["model_type"] == "qwen3",
-        ),
-        "ff_dim": data["intermediate_size"],
-        "ff_bias": data.get("mlp_bias", False),
-        "activation": _ACTIVATIONS[data.get("hidden_act", "silu")],
-        "norm_eps": data.get("rms_norm_eps", 1e-6),
-        "rope_base": float(theta or data.get("rope_theta", 10_000.0)),
-        "max_seq_len": data["max_position_embeddings"],
-        "tie_head": data.get("tie_word_embeddings", False),
-        "head_bias": False,
-        "attention_dropout": data.get("attention_dropout", 0.0),
-    }
-
-
-def refuse_unsupported(data: Mapping[str, Any]) -> None:
-    """Raise CheckpointError naming the fields that ask for what our decoder does not compute."""
-    window, longest = data.get("sliding_window"), data["max_position_embeddings"]
-    sliding = data.get("use_sliding_window", data["model_type"] == "mistral")
-    kinds = set(data.get("layer_types") or ()) - {"full_attention"}
-    rope = _rope(data)
-    wrong = {
-        "attention_bias": data.get("attention_bias", False),
-        "rope_scaling": rope if rope.get("rope_type", rope.get("type", "default")) != "default"
-        else None,
-        "partial_rotary_factor": _unless(1.0, rope.get("partial_rotary_factor",
-                                                       data.get("partial_rotary_factor", 1.0))),
-        "hidden_act": None if data.get("hidden_act", "silu") in _ACTIVATIONS
-        else data["hidden_act"],
-        "sliding_window": window if sliding and window and window < longest else None,
-        "layer_types": sorted(kinds),
-        "quantization_config": data.get("quantization_config"),
-    }  # fmt: skip
-    if found := [f"{name}={value!r}" for name, value in wrong.items() if value]:
-        raise CheckpointError(f"a decoder with {', '.join(found)} cannot be converted exactly")
-
-
-def token_ids(
-    data: Mapping[str, Any],
-    size: int,
-    generation: Mapping[str, Any],
-    special: Collection[int] | None = None,
-) -> tuple[TokenIds, int]:
-    """The template's ids: its own tokens where it has them, else new ones from ``size`` on.
-
-    Several tokens may end an answer; ``generation``, what the checkpoint says of drawing, may name
-    more. Of these only those count that are ``special`` to the tokenizer, if that is known. Returns
-    also how many are new.
-    """
-    found: dict[str, int | None] = {"unk": None, "mask": None}
-    for name in ("bos", "eos", "pad"):
-        for token in _listed(data.get(f"{name}_token_id"))[:1]:
-            if 0 <= token < size and token not in found.values():
-                found[name] = token
-    given = [*_listed(data.get("eos_token_id")), *_listed(generation.get("eos_token_id"))]
-    # One that also begins or pads text ends answers all the same.
-    ends = [i for i in dict.fromkeys(given) if 0 <= i < size and i != found.get("eos")]
-    if special is not None:
-        ends = [token for token in ends if token in special]
-    new = [name for name in TokenIds().to_dict() if name not in found]
-    placed = {name: size + i for i, name in enumerate(new)}
-    return TokenIds(**found, **placed, ends=tuple(ends)), len(new)
-
-
-def _listed(given: Any) -> list[int]:
-    several = given if isinstance(given, list) else [given]
-    return [token for token in several if isinstance(token, int)]
 
 
 def decoder_weights(
@@ -120,14 +25,18 @@ def decoder_weights(
 ) -> dict[str, Tensor]:
     """The weights by our names: ``embedding``, ``head``, ``final_norm``, ``decoder.{i}.*``.
 
-    Raises CheckpointError naming a weight that is missing, unexpected or of another shape.
+    Raises CheckpointError naming a weight that is missing, unexpected, of another shape or not
+    finite.
     """
     found = {n: w for n, w in weights.items() if not n.endswith("rotary_emb.inv_freq")}
     table = found.get("model.embed_tokens.weight")
     if fields["tie_head"] and table is not None and "lm_head.weight" in found:
         if not torch.equal(found.pop("lm_head.weight"), table):
             raise CheckpointError(f"{where}: lm_head.weight differs though the head is tied")
+    if (layers := fields["num_layers"]) > len(found):
+        raise CheckpointError(f"{where} has {len(found)} weights, too few for {layers} layers")
     check_weights(where, found, _shapes(fields))
+    check_finite(where, found)
     out = {"embedding.weight": found["model.embed_tokens.weight"],
            "final_norm.weight": found["model.norm.weight"]}  # fmt: skip
     if not fields["tie_head"]:
@@ -185,12 +94,3 @@ def _shapes(fields: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     for i in range(fields["num_layers"]):
         out |= {f"model.layers.{i}.{name}": shape for name, shape in layer.items()}
     return out
-
-
-def _rope(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a config says of positions; where depends on the version that wrote it."""
-    return data.get("rope_parameters") or data.get("rope_scaling") or {}
-
-
-def _unless(neutral: float, value: Any) -> Any:
-    return None if value == neutral else value

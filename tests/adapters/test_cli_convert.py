@@ -74,13 +74,25 @@ def test_what_cannot_be_is_one_line(
     assert words in errors and errors.count("\n") == 1
 
 
-def test_a_field_that_is_not_supported_is_one_line_and_leaves_nothing(
-    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("attention_bias", True, "attention_bias=True cannot be converted exactly"),
+        ("hidden_act", None, "hidden_act must be the name of one, found None"),
+        ("layer_types", 5, "layer_types must be a list of names, found 5"),
+        ("head_dim", "x", "head_dim must be a whole number >= 1, found 'x'"),
+        ("rms_norm_eps", "x", "rms_norm_eps must be a number in [0, 1), found 'x'"),
+    ],
+)
+def test_a_field_that_cannot_be_is_one_line_and_leaves_nothing(
+    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, value, words: str
 ) -> None:
     path = llama / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "attention_bias": True}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    capsys.readouterr()
     assert convert(llama, "--out", tmp_path / "out") == 1
-    assert "attention_bias=True cannot be converted exactly" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert words in errors and errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -10,6 +10,7 @@ import torch
 
 from adapters.model import RxtAdapter, load_model
 from rxstream import CompletedInteraction, Runtime, Sampling
+from rxstream.errors import GenerationError
 
 FACT, QUESTION = "my dog is called Biscuit", "what is my dog called?"
 
@@ -84,6 +85,15 @@ def test_a_bias_that_no_token_has_fails_its_own_query_only(runtime: Runtime) -> 
         bad.result(timeout=60)
 
 
+def test_a_bias_that_leaves_no_token_fails_its_own_query_only(runtime: Runtime) -> None:
+    good = runtime.memory("good").conversation().ask(FACT)
+    nothing = Sampling(logit_bias=dict.fromkeys(range(2048), -math.inf))
+    bad = runtime.memory("bad").conversation().ask(FACT, sampling=nothing)
+    assert good.result(timeout=60).text
+    with pytest.raises(GenerationError, match="logit_bias forbids all 2048 tokens"):
+        bad.result(timeout=60)
+
+
 def test_a_penalty_counts_the_query_and_the_answer(runtime: Runtime, model: RxtAdapter) -> None:
     sampling = Sampling(repetition_penalty=1e6, max_tokens=12)
     answer = answered(runtime, sampling)
@@ -107,11 +117,29 @@ def test_min_p_one_is_greedy_and_a_seed_is_the_same_answer(runtime: Runtime) -> 
     ("fields", "words"),
     [
         ({"min_p": 1.5}, "min_p must lie in"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty must be > 0, not 0.0"),
+        ({"min_p": None}, r"min_p must lie in \[0, 1\], not None"),
+        ({"temperature": -1}, "temperature must be a number >= 0, not -1"),
+        ({"temperature": math.nan}, "temperature must be a number >= 0, not nan"),
+        ({"temperature": math.inf}, "temperature must be a number >= 0, not inf"),
+        ({"temperature": "hot"}, "temperature must be a number >= 0, not 'hot'"),
+        ({"top_k": 1.5}, "top_k must be a whole number >= 0, not 1.5"),
+        ({"top_p": 0}, r"top_p must lie in \(0, 1\], not 0"),
+        ({"top_p": "x"}, r"top_p must lie in \(0, 1\], not 'x'"),
+        ({"max_tokens": 0}, "max_tokens must be a whole number >= 1, not 0"),
+        ({"max_tokens": 1.5}, "max_tokens must be a whole number >= 1, not 1.5"),
+        ({"seed": "x"}, "seed must be a whole number or None, not 'x'"),
+        ({"seed": 1.5}, "seed must be a whole number or None, not 1.5"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty must be a number > 0, not 0.0"),
+        ({"repetition_penalty": math.nan}, "repetition_penalty must be a number > 0, not nan"),
+        ({"logit_bias": None}, "logit_bias takes numbers by id, not None"),
+        ({"logit_bias": {"a": 0.0}}, "logit_bias takes .* not 'a': 0.0"),
+        ({"logit_bias": {1: "x"}}, "logit_bias takes .* not 1: 'x'"),
         ({"logit_bias": {-1: 0.0}}, "logit_bias takes .* not -1: 0.0"),
         ({"logit_bias": {1: math.nan}}, "logit_bias takes .* not 1: nan"),
         ({"stop": "text"}, "stop takes texts, none of them empty, not 'text'"),
         ({"stop": ("",)}, "stop takes texts"),
+        ({"stop": (1,)}, "stop takes texts, none of them empty, not \\(1,\\)"),
+        ({"stop": None}, "stop takes texts, none of them empty, not None"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(fields, words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from adapters.answer_parts import Drafts, Parts, interaction_ids
 from adapters.model import RxtAdapter, load_model
 from adapters.tokenizer import SPECIAL_TOKENS, Tokenizer
 from rxstream import CompletedInteraction, Runtime, Sampling
-from rxstream.errors import QueryRejected
+from rxstream.errors import GenerationError, QueryRejected
 from rxtmodel import ConfigError, ReactiveTransformer, TokenIds
 from rxtmodel.answers import parse_tool_calls
 
@@ -194,6 +195,40 @@ def test_auto_is_the_likelier_of_both_and_goes_on_from_there(model: RxtAdapter) 
             assert (auto.thinking, auto.text) == (given.thinking, given.text)
             chosen.add(expected)
     assert chosen == {"fast", "extended"}
+
+
+@pytest.mark.parametrize(
+    ("bias", "thinks"),
+    [
+        ({IDS.think: -math.inf}, False),
+        ({IDS.answer: -math.inf}, True),
+        ({IDS.think: -9e3}, False),
+        ({IDS.think: 9e5}, True),
+        ({IDS.think: -9e4, IDS.answer: -9e5}, True),
+        ({IDS.think: -math.inf, IDS.answer: -9e5}, False),
+    ],
+)
+def test_in_auto_a_bias_counts_when_the_model_chooses(model, bias, thinks) -> None:
+    sampling = Sampling(max_tokens=4, logit_bias={**bias, IDS.eos: -1e3})
+    with Runtime(model, "memory:") as runtime:
+        chat = runtime.memory("m").conversation()
+        for query in ("dog", "what", "see", "my dog", "is it", "let me", "called", "look"):
+            it = chat.ask(query, thinking="auto", sampling=sampling, remember=False)
+            it.result(timeout=60)
+            first = next(event for event in it.blocking() if event.kind == "token")
+            assert first.channel == ("thinking" if thinks else "answer"), query
+
+
+def test_in_auto_a_bias_that_forbids_both_fails_its_own_query_only(model: RxtAdapter) -> None:
+    neither = Sampling(logit_bias={IDS.think: -math.inf, IDS.answer: -math.inf})
+    with Runtime(model, "memory:") as runtime:
+        good = runtime.memory("good").conversation().ask(
+            "dog", thinking="auto", sampling=Sampling(max_tokens=4)
+        )  # fmt: skip
+        bad = runtime.memory("bad").conversation().ask("dog", thinking="auto", sampling=neither)
+        assert good.result(timeout=60).finish_reason
+        with pytest.raises(GenerationError, match="forbids tokens 6, 7, by which an answer can"):
+            bad.result(timeout=60)
 
 
 def test_marks_are_drawn_only_where_they_were_asked_for(model: RxtAdapter) -> None:

@@ -116,6 +116,12 @@ def test_calls_are_read(written, calls):
         ('{"name": "f", "city": "Oslo"}', "a call has no field city"),
         ('{"name": "f", "name": "g"}', "name is given twice"),
         ('{"name": "f", "arguments": {"x": NaN}}', "NaN is not a number of JSON"),
+        ('{"name": "f", "arguments": {"x": 1e999}}', "1e999 is too large for a number"),
+        ('{"name": "f", "arguments": {"x": -1e999}}', "-1e999 is too large for a number"),
+        ('{"name": "f", "arguments": {"x": %s}}' % ("1" * 5000), "5000 digits is too long"),
+        ('{"name": "f", "arguments": "{\\"x\\": 1e999}"}', "1e999 is too large for a number"),
+        (None, "text is needed, found NoneType"),
+        (b"{}", "text is needed, found bytes"),
         ("[" * 200_000, "it is nested too deeply"),
     ],
 )

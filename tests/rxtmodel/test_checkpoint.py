@@ -156,6 +156,46 @@ def test_a_weight_of_another_shape_is_named_with_both_shapes(folder):
         load_model(folder)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.bool])
+def test_a_weight_that_is_no_floating_point_number_is_named(folder, dtype):
+    rewrite_weights(folder, lambda w: w.update({"memory_init": w["memory_init"].to(dtype)}))
+    with pytest.raises(CheckpointError, match=f"memory_init holds {dtype}, not floating-point"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_a_weight_that_is_not_finite_is_named(folder, value):
+    rewrite_weights(folder, lambda w: w["memory_init"][1, 2].fill_(value))
+    with pytest.raises(CheckpointError, match="memory_init holds values that are not finite"):
+        load_model(folder)
+
+
+def test_a_weight_beyond_a_short_type_is_named_when_it_is_read_and_when_it_is_written(tmp_path):
+    model = tiny_model()
+    with torch.no_grad():
+        model.embedding.weight[3, 0] = 70_000.0
+    save_model(model, tmp_path / "whole")
+    with pytest.raises(CheckpointError, match="embedding.weight .* not finite torch.float16"):
+        ReactiveTransformer.from_pretrained(tmp_path / "whole", dtype=torch.float16)
+    with pytest.raises(CheckpointError, match="embedding.weight holds values beyond torch.float16"):
+        save_model(model, tmp_path / "short", dtype=torch.float16)
+    assert not (tmp_path / "short").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.float64, "bfloat16", None])
+def test_a_type_that_weights_are_not_kept_in_is_refused(folder, tmp_path, dtype):
+    """In int8 every weight below one would be zero."""
+    words = "dtype must be torch.float32, torch.bfloat16 or torch.float16, got "
+    with pytest.raises(CheckpointError, match=words):
+        save_model(tiny_model(), tmp_path / "new", dtype=dtype)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(CheckpointError, match=words):
+        ReactiveTransformer.from_pretrained(folder, dtype=dtype)
+    with pytest.raises(CheckpointError, match=words):
+        parts = dict.fromkeys(("decoder", "encoder", "memory_attention"), folder)
+        ReactiveTransformer.from_components(**parts, dtype=dtype)
+
+
 def test_weights_of_another_variant_are_refused(folder):
     rewrite_config(folder, lambda data: data["memory"].update(variant="simple"))
     with pytest.raises(CheckpointError, match=r"memory_write\.pre_norm\.weight"):

@@ -276,45 +276,28 @@ def test_rows_that_want_nothing_are_greedy():
     assert draw(torch.stack((LOGITS, -LOGITS)), Rows()).tolist() == [1, 0]
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"temperature": -1.0}, "temperature must be a number >= 0, got -1.0"),
-        ({"temperature": math.nan}, "temperature must be a number >= 0, got nan"),
-        ({"temperature": math.inf}, "temperature must be a number >= 0, got inf"),
-        ({"top_k": -1}, "top_k must be a whole number >= 0, got -1"),
-        ({"top_k": 1.5}, "top_k must be a whole number >= 0, got 1.5"),
-        ({"top_p": 0.0}, r"top_p must be a number in \(0, 1\], got 0.0"),
-        ({"top_p": 1.1}, r"top_p must be a number in \(0, 1\], got 1.1"),
-        ({"min_p": -0.1}, r"min_p must be a number in \[0, 1\], got -0.1"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty must be a number > 0, got 0.0"),
-        ({"logit_bias": {-1: 1.0}}, "logit_bias needs ids of tokens, got -1"),
-        ({"logit_bias": {"a": 1.0}}, "logit_bias needs ids of tokens, got 'a'"),
-        ({"logit_bias": {3: math.nan}}, "logit_bias of token 3 must be a number or -inf, got nan"),
-        ({"logit_bias": {3: math.inf}}, "logit_bias of token 3 must be a number or -inf, got inf"),
-    ],
-)
-def test_a_setting_that_cannot_be_is_named_with_its_value(fields, words):
-    with pytest.raises(ConfigError, match=words):
-        SamplerConfig(**fields)
+@pytest.mark.parametrize("seen", [[-1], ["a"], [True], [0, 1.0]])
+def test_what_was_seen_must_be_ids(seen):
+    with pytest.raises(ConfigError, match=f"seen must hold ids of tokens, got {seen[-1]!r}"):
+        Sampler(SamplerConfig(repetition_penalty=2.0), seen=seen)
 
 
-def test_a_bias_beyond_the_vocabulary_is_refused():
-    with pytest.raises(ConfigError, match="logit_bias names token 5 of 5"):
-        Sampler(SamplerConfig(logit_bias={5: 1.0})).draw(LOGITS)
+def test_what_was_seen_must_be_in_the_vocabulary():
+    with pytest.raises(ConfigError, match="seen names token 5 of 5"):
+        Sampler(SamplerConfig(repetition_penalty=2.0), seen=[1, 5]).draw(LOGITS)
 
 
-@pytest.mark.parametrize("temperature", [1e-6, 1e-38, 1e-40, 1e-50])
-def test_a_temperature_that_leaves_no_other_token_a_chance_is_greedy(temperature):
-    config = SamplerConfig(temperature=temperature)
-    assert config == SamplerConfig() and Sampler(config).draw(LOGITS) == 1
+@pytest.mark.parametrize("seed", ["a", 1.5, True])
+def test_a_seed_that_is_no_whole_number_is_refused(seed):
+    with pytest.raises(ConfigError, match=f"seed must be a whole number or None, got {seed!r}"):
+        Sampler(SamplerConfig(temperature=1.0), seed)
 
 
-def test_a_bias_that_is_changed_later_changes_nothing():
-    given = {0: 3.0}
-    config = SamplerConfig(logit_bias=given)
-    given[0] = -3.0
-    assert Sampler(config).draw(LOGITS) == 0
+@pytest.mark.parametrize("config", [SamplerConfig(), SamplerConfig(temperature=1.0)])
+def test_logits_of_several_rows_are_refused(config):
+    """Of two rows the largest is at a place that is no token."""
+    with pytest.raises(ValueError, match=r"of one row, \[V\], got \[2, 5\]"):
+        Sampler(config).draw(torch.stack((LOGITS, LOGITS + 1)))
 
 
 @pytest.mark.gpu

@@ -18,7 +18,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from rxtmodel import CheckpointError, ReactiveTransformer, extend_llama
+from rxtmodel import CheckpointError, ConfigError, ReactiveTransformer, extend_llama
 from rxtmodel.cache import KVCache
 
 VOCAB = 40
@@ -234,7 +234,7 @@ def test_weights_in_a_short_type_are_read(tmp_path):
     ("fields", "words"),
     [
         ({"model_type": "gpt2"}, "model_type must be one of llama, mistral, qwen3, found 'gpt2'"),
-        ({"hidden_size": None}, "hidden_size must be a whole number, found None"),
+        ({"hidden_size": None}, "hidden_size must be a whole number >= 1, found None"),
         ({"attention_bias": True}, "attention_bias=True"),
         ({"hidden_act": "gelu_pytorch_tanh"}, "hidden_act='gelu_pytorch_tanh'"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}},
@@ -259,6 +259,34 @@ def test_a_field_that_cannot_be_converted_is_named_with_its_value(tmp_path, fiel
     assert "config.json" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["max_seq_len", "first_new_id"])
+@pytest.mark.parametrize("value", [0, -3, 1.5, "x", True])
+def test_an_argument_that_cannot_be_is_named_with_its_value(tmp_path, name, value):
+    """With a vocabulary of no tokens the new ones would be the mean of nothing."""
+    save(tmp_path)
+    with pytest.raises(ConfigError, match=f"{name} must be a whole number >= 1, got {value!r}"):
+        extend_llama(tmp_path, **{name: value})
+
+
+def test_a_seed_that_is_no_whole_number_is_named(tmp_path):
+    save(tmp_path)
+    with pytest.raises(ConfigError, match="seed must be a whole number, got 'x'"):
+        extend_llama(tmp_path, seed="x")
+
+
+@torch.inference_mode()
+def test_logits_within_a_sliding_window_are_those_of_the_checkpoint(tmp_path):
+    config = MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=20, head_dim=4)
+    torch.manual_seed(3)
+    theirs = MistralForCausalLM(config).eval()
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="sliding_window=20 .*max_seq_len is at most 20"):
+        extend_llama(tmp_path)
+    ours = extend_llama(tmp_path, max_seq_len=20)
+    found = ours(ids(20), memory_of(ours))[..., :VOCAB]
+    torch.testing.assert_close(found, theirs(ids(20)).logits, atol=1e-6, rtol=1e-5)
+
+
 def change(folder: Path, **weights: torch.Tensor | None) -> None:
     found = load_file(folder / "model.safetensors")
     for name, weight in weights.items():
@@ -270,16 +298,25 @@ def change(folder: Path, **weights: torch.Tensor | None) -> None:
     save_file(found, folder / "model.safetensors")
 
 
-def test_weights_that_are_missing_unexpected_or_of_another_shape_are_named(tmp_path):
+def test_weights_that_cannot_be_of_the_checkpoint_are_named(tmp_path):
     for name, weight, words in (
         ("model__norm__weight", None, "lacks weights .* model.norm.weight"),
         ("model__extra", torch.ones(1), "has weights that its config lacks: model.extra"),
         ("model__layers__1__mlp__up_proj__weight", torch.ones(3, 3), r"shape \(3, 3\)"),
+        ("model__norm__weight", torch.ones(16, dtype=torch.int8), "model.norm.weight holds torch"),
+        ("model__norm__weight", torch.full((16,), torch.nan), "model.norm.weight .* not finite"),
     ):
         save(tmp_path)
         change(tmp_path, **{name: weight})
         with pytest.raises(CheckpointError, match=words):
             extend_llama(tmp_path)
+
+
+def test_more_layers_than_weights_are_refused_before_they_are_counted_up(tmp_path):
+    save(tmp_path)
+    edit(tmp_path, num_hidden_layers=10**12)
+    with pytest.raises(CheckpointError, match="weights, too few for 1000000000000 layers"):
+        extend_llama(tmp_path)
 
 
 def test_tables_of_positions_in_old_files_are_left_out(tmp_path):
