@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rxstream.errors import QueryRejected, SnapshotIncompatible
 from rxtmodel.checkpoint import dump_memory, load_memory, weights_fingerprint
 from rxtmodel.engine import Engine, MemoryVersion, open_engine
-from rxtmodel.errors import CheckpointError, ConfigError
-from rxtmodel.sampler import Sampler, SamplerConfig
+from rxtmodel.errors import CheckpointError
 from rxtmodel.template import section_at_start
 
 from .answer_parts import Drafts, Parts, interaction_ids
+from .drawing import chooser_for, sampler_for
 from .model_locks import ModelLocks
 
 if TYPE_CHECKING:
@@ -21,21 +20,11 @@ if TYPE_CHECKING:
 
     import torch
 
-    from rxstream.model import (
-        Channel,
-        CompletedInteraction,
-        DecodeRequest,
-        Sampling,
-        Thinking,
-        TokenDraft,
-    )
+    from rxstream.model import Channel, CompletedInteraction, DecodeRequest, Thinking, TokenDraft
     from rxtmodel.model import ReactiveTransformer
-    from rxtmodel.template import TokenIds
+    from rxtmodel.sampler import Sampler
 
     from .tokenizer import Tokenizer
-
-_BEYOND_OTHERS = 1e3
-"""Added to a logit: larger than logits are, small enough for float32 to tell two of them apart."""
 
 
 @dataclass(slots=True, eq=False)
@@ -143,7 +132,7 @@ class RxtAdapter:
         rows = self._engine.add_all(
             [
                 self._prompt(requests[place], "auto")
-                + (Sampler(_choice(tokens, requests[place].sampling), 0),)
+                + (chooser_for(requests[place].sampling, tokens),)
                 for place in open_ones
             ]
         )
@@ -175,20 +164,9 @@ class RxtAdapter:
         ids, memory = self._prompt(request, thinking)
         marks = (tokens.answer if thinking == "extended" else None,
                  tokens.tool_call if request.tools else None)  # fmt: skip
-        config = SamplerConfig(
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            logit_bias=sampling.logit_bias,
-            allowed=tuple(mark for mark in marks if mark is not None),
-        )
-        config.check_vocabulary(self.model.config.vocab_size, tokens.not_drawn())
-        said: list[int] = []
-        if config.repetition_penalty != 1:
-            said = [token for token in ids if token not in tokens.all_special]
-        return ids, memory, Sampler(config, sampling.seed, seen=said)
+        allowed = tuple(mark for mark in marks if mark is not None)
+        vocab_size = self.model.config.vocab_size
+        return ids, memory, sampler_for(sampling, tokens, vocab_size, ids, allowed)
 
     def step(self, decodings: Sequence[Decoding]) -> list[TokenDraft]:
         """One token for each decoding."""
@@ -240,21 +218,3 @@ class RxtAdapter:
     @property
     def _device(self) -> torch.device:
         return self.model.embedding.weight.device
-
-
-def _choice(tokens: TokenIds, sampling: Sampling) -> SamplerConfig:
-    """Draws the likelier of ``[A]`` and ``[T]``, after the biases that they were given.
-
-    Raises ConfigError when they forbid both.
-    """
-    both = tokens.allowed("query")
-    given = {token: sampling.logit_bias.get(token, 0.0) for token in both}
-    most = max(given.values())
-    if most == -math.inf:
-        raise ConfigError(
-            f"logit_bias forbids tokens {', '.join(map(str, both))}, by which an answer can begin; "
-            "allow one, or do not leave it to the model whether to think"
-        )
-    # By their difference: the larger one is beyond all others, whatever the biases are.
-    beyond = {token: _BEYOND_OTHERS + (bias - most) for token, bias in given.items()}
-    return SamplerConfig(allowed=both, logit_bias=beyond)
