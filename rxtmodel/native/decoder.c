@@ -2,9 +2,6 @@
 #include "crew.h"
 #include "layers.h"
 
-/* Of decoders that share prompts out. */
-#define MAX_LAYERS 256
-
 /* Tokens that are computed in blocks of ``size``: of different rows, or (``ordered``) of one row. */
 typedef struct {
     const decoder *d;
@@ -183,7 +180,7 @@ void rxt_forward(const decoder *d, const int32_t *tokens, const int32_t *rows,
 {
     job j = {d, tokens, rows, positions, scratch, logits, scratch_size, best, count, silent,
              .ordered = count > 1 && rows[0] == rows[1]};
-    if (threads < 1 || (j.ordered && d->num_layers > MAX_LAYERS)) threads = 1;
+    if (threads < 1) threads = 1;
     const int share = (count + threads - 1) / threads;
     j.size = share < MAX_ROWS ? share : MAX_ROWS;
     if (threads == 1) j.ordered = 0; /* one thread takes them in their order */

@@ -2,17 +2,14 @@
 #include "crew.h"
 #include "interaction.h"
 
-/* Of encoders that share tokens out: two rounds for each. */
-#define MAX_ROUNDS 512
-
 typedef struct {
     const decoder *d;
     const int32_t *tokens;
     int32_t count, size; /* tokens, and those of a block */
     float *x, *wide, *own, *out;
     _Atomic int seats;
-    /* Blocks that were begun, and that are done, of each round. */
-    _Atomic int begun[MAX_ROUNDS], done[MAX_ROUNDS];
+    /* Blocks that were begun, and that are done, of each round: a layer has two. */
+    _Atomic int begun[2 * MAX_LAYERS], done[2 * MAX_LAYERS];
 } encoding;
 
 static int64_t own_scratch(const decoder *d, int32_t count)

@@ -5,6 +5,9 @@
 
 #include "products.h"
 
+/* Of a stack, at most: see support.py. */
+#define MAX_LAYERS 256
+
 enum { READ_NOTHING, READ_SOFTMAX, READ_DELTA };
 
 typedef struct {

@@ -18,25 +18,29 @@ if TYPE_CHECKING:
 _LARGEST = 64 << 20
 """Bytes of a stack's weights. Larger ones come from main memory, where PyTorch, on all threads,
 is as quick; and they lie in memory twice."""
+_MOST_LAYERS = 256
+"""Of a stack, for which threads have places to say how far they are."""
 
 
 def why_not(model: ReactiveTransformer) -> str | None:
     """Why ``NativeDecoder`` cannot run this model; None when it can."""
-    parts = [model.embedding, *model.causal_layers(), *([model.head] if model.head else [])]
-    if reason := _unlike_all(model, "decoder", parts):
+    layers = list(model.causal_layers())
+    parts = [model.embedding, *layers, *([model.head] if model.head else [])]
+    if reason := _unlike_all(model, "decoder", parts) or _too_many("decoder", layers):
         return reason
     if _other_norm(model.final_norm):
         return "the last norm is not RMSNorm"
-    reasons = (reason for layer in model.causal_layers() if (reason := _unlike(layer)))
+    reasons = (reason for layer in layers if (reason := _unlike(layer)))
     return next(reasons, None)
 
 
 def why_not_encode(model: ReactiveTransformer) -> str | None:
     """Why ``NativeEncoder`` cannot; None when it can."""
-    parts = [model.encoder_embedding or model.embedding, *model.encoder]
-    if reason := _unlike_all(model, "encoder", parts):
+    layers = list(model.encoder)
+    parts = [model.encoder_embedding or model.embedding, *layers]
+    if reason := _unlike_all(model, "encoder", parts) or _too_many("encoder", layers):
         return reason
-    reasons = (reason for layer in model.encoder if (reason := _unlike(layer)))
+    reasons = (reason for layer in layers if (reason := _unlike(layer)))
     return next(reasons, None)
 
 
@@ -64,6 +68,13 @@ def _unlike_all(model: ReactiveTransformer, name: str, parts: list[nn.Module]) -
     if model.config.embed_dim % LANES:
         return f"the model is {model.config.embed_dim} wide, which is no multiple of {LANES}"
     return None
+
+
+def _too_many(name: str, layers: list[nn.Module]) -> str | None:
+    count = len(layers)
+    return (
+        f"the {name} has {count} layers, more than {_MOST_LAYERS}" if count > _MOST_LAYERS else None
+    )
 
 
 def _unlike(layer: nn.Module) -> str | None:

@@ -231,6 +231,12 @@ REFUSED: dict[str, dict[str, Any]] = {
     "heads are 8 wide": {"head_dim": 8},
     "a feed-forward is 40 wide": {"ff_dim": 40},
     "memory heads of 20 slots": {"memory": {"num_slots": 20}},
+    "the decoder has 257 layers": {
+        "num_layers": 257,
+        "embed_dim": 16,
+        "head_dim": 16,
+        "ff_dim": 16,
+    },
 }
 
 
