@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ class ModelError(Exception):
 
 
 def load_model(
-    name_or_folder: str = DEFAULT_MODEL,
+    name_or_folder: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -40,8 +41,12 @@ def load_model(
         int8: decode by weights of eight bits, on a CPU; see ``rxtmodel.layout.quantise``.
 
     Raises:
-        ModelError: no such model, a file of it is missing or damaged, or there is no such device.
+        ModelError: no such model, a file of it is missing or damaged, there is no such device, or
+            ``max_batch`` is not a number of answers.
     """
+    name_or_folder = os.fspath(name_or_folder)
+    if not isinstance(max_batch, int) or max_batch < 1:
+        raise ModelError(f"max_batch must be a whole number >= 1, got {max_batch!r}")
     folder = MODELS / name_or_folder
     if not (folder.is_dir() and "/" not in name_or_folder):
         folder = Path(name_or_folder)

@@ -74,6 +74,7 @@ class RxtAdapter:
         self._engine: Engine = open_engine(model, max_batch, length)
         self.thread_safe = self._engine.thread_safe
         self._locks = ModelLocks(apart=self.thread_safe)
+        self._under_way = 0
         self._initial = MemoryVersion(model.initial_memory()[:, 0].detach().contiguous())
 
     def warm_up(self) -> None:
@@ -106,6 +107,11 @@ class RxtAdapter:
             return self._start(requests)
 
     def _start(self, requests: Sequence[DecodeRequest[MemoryVersion]]) -> list[Decoding]:
+        if self._under_way + len(requests) > self.max_batch:
+            raise RuntimeError(
+                f"all {self.max_batch} answers that the model takes are under way, of all runtimes "
+                "that share it: load it with a larger max_batch, or ask again later"
+            )
         thinking = self._chosen(requests)
         queries = [
             self._query(request, mode) for request, mode in zip(requests, thinking, strict=True)
@@ -119,6 +125,7 @@ class RxtAdapter:
             left = min(request.sampling.max_tokens, self._engine.room(row))
             self._engine.limit(row, left)
             decodings.append(Decoding(row, left, part))
+        self._under_way += len(decodings)
         return decodings
 
     def _chosen(self, requests: Sequence[DecodeRequest[MemoryVersion]]) -> list[Thinking]:
@@ -182,6 +189,7 @@ class RxtAdapter:
         """Free the decoding's row."""
         with self._locks.decoding:
             self._engine.remove(decoding.row)
+            self._under_way -= 1
 
     def encode(self, interactions: Sequence[CompletedInteraction]) -> list[Any]:
         """Each interaction, encoded. On a CPU each on its own: a replay is bitwise the same

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Real
+from typing import Any
+
 LONGEST = 512
 """Bytes of UTF-8 that a name or key may have."""
 
@@ -35,9 +38,10 @@ def is_whole(value: object, least: float) -> bool:
 
 def is_number(value: object, low: float, high: float) -> bool:
     """Whether ``value`` is a number in [low, high]; none that is "not a number" is."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         return False
-    return low <= value <= high
+    number: Any = value
+    return bool(low <= number <= high)
 
 
 def check_parts(model: object, store: object, policy: object) -> None:

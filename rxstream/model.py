@@ -8,7 +8,7 @@ immutable value ``M`` that the runtime never looks into.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -77,8 +77,10 @@ class Sampling:
                 raise ValueError(
                     f"logit_bias takes a number or -inf by id, not {token!r}: {bias!r}"
                 )
-        texts = isinstance(self.stop, tuple | list) and all(
-            isinstance(text, str) and text for text in self.stop
+        texts = (
+            isinstance(self.stop, Collection)
+            and not isinstance(self.stop, str)
+            and all(isinstance(text, str) and text for text in self.stop)
         )
         if not texts:
             raise ValueError(f"stop takes texts, none of them empty, not {self.stop!r}")

@@ -153,15 +153,16 @@ class ReactiveTransformer(LanguageModel, PublishedParts):
             x = layer(x, cache=next(slabs), **same)
         return x
 
-    def encode(self, ids_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+    def encode(self, ids_BT: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode finished interactions; every layer's output, [L, B, T, D]. No memory is read.
 
-        ``mask_BT`` is True (or 1) where there is a token.
+        ``mask`` [B, T] is True (or 1) where there is a token.
         """
         require_ids(ids_BT, self.config.max_seq_len)
         table = self.rope if self.encoder_rope is None else self.encoder_rope
         rope = None if self._encoder_nope else table[:, : ids_BT.shape[1]]
-        mask = None if mask_BT is None else as_mask(mask_BT, ids_BT.shape)[:, None, None, :]
+        if mask is not None:
+            mask = as_mask(mask, ids_BT.shape)[:, None, None, :]
         x, outputs = look_up(self.encoder_embedding or self.embedding, ids_BT), []
         for layer in self.encoder:
             x = layer(x, rope=rope, mask=mask)
@@ -169,16 +170,19 @@ class ReactiveTransformer(LanguageModel, PublishedParts):
         return torch.stack(outputs)
 
     def attend(
-        self, memory_LBSD: Tensor, encoded_LBTD: Tensor, mask_BT: Tensor | None = None
+        self, memory_LBSD: Tensor, encoded_LBTD: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        """Fold encoded interactions into memories; returns new values, [L, B, S, D] float32."""
+        """Fold encoded interactions into memories; returns new values, [L, B, S, D] float32.
+
+        ``mask`` [B, T] is True (or 1) where there is a token.
+        """
         config = self.config
         require_update(config.memory_shape, memory_LBSD, encoded_LBTD, config.max_seq_len)
-        if mask_BT is not None:
-            mask_BT = as_mask(mask_BT, encoded_LBTD.shape[1:3])
+        if mask is not None:
+            mask = as_mask(mask, encoded_LBTD.shape[1:3])
         table = self.rope if self.write_rope is None else self.write_rope
         rope = table[:, : encoded_LBTD.shape[2]]
-        return self.memory_write(memory_LBSD, encoded_LBTD, rope=rope, mask_BT=mask_BT)
+        return self.memory_write(memory_LBSD, encoded_LBTD, rope=rope, mask_BT=mask)
 
     def share_embedding(self) -> None:
         """Have the decoder look ids up where the encoder does, as the published models do."""

@@ -10,6 +10,7 @@ row draws the same token whatever runs beside it.
 
 from __future__ import annotations
 
+import operator
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from .config.checks import require
 from .errors import ConfigError
-from .sampler_config import SamplerConfig, are_ids
+from .sampler_config import SamplerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,6 +96,19 @@ def uniform(seed_B: Tensor, count_B: Tensor) -> Tensor:
     return _shifted(mixed, 40).float() * 2.0**-24
 
 
+def _ids(tokens: Iterable[int]) -> tuple[int, ...]:
+    """What may be an array or a tensor, as whole numbers of Python. Raises ConfigError."""
+    ids = []
+    for token in tokens:
+        try:
+            ids.append(operator.index(token))
+        except TypeError:
+            ids.append(-1)
+        if ids[-1] < 0 or isinstance(token, bool):
+            raise ConfigError(f"seen must hold ids of tokens, got {token!r}")
+    return tuple(ids)
+
+
 class Sampler:
     """Draws the tokens of one answer.
 
@@ -114,10 +128,7 @@ class Sampler:
         self.seed = _signed(secrets.randbits(63) if seed is None else seed)
         self.count = 0
         """Tokens drawn so far."""
-        self.seen = tuple(seen) if config.repetition_penalty != 1 else ()
-        if not are_ids(self.seen):
-            wrong = next(token for token in self.seen if not are_ids((token,)))
-            raise ConfigError(f"seen must hold ids of tokens, got {wrong!r}")
+        self.seen = _ids(seen) if config.repetition_penalty != 1 else ()
         self._rows: Rows | None = None
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -58,13 +59,17 @@ class SamplerConfig:
         if not (_is_number(value := self.repetition_penalty) and 0 < value <= _LARGEST):
             raise ConfigError(f"repetition_penalty must be a number > 0, got {value!r}")
         _check_bias(self.logit_bias)
-        if not (isinstance(self.allowed, tuple) and are_ids(self.allowed)):
+        if not (isinstance(self.allowed, tuple | list) and are_ids(self.allowed)):
             raise ConfigError(f"allowed must be a tuple of ids of tokens, got {self.allowed!r}")
+        object.__setattr__(self, "allowed", tuple(self.allowed))
         if self.temperature < _LEAST_TEMPERATURE:
             object.__setattr__(self, "temperature", 0.0)
         if self.top_k >= _ALL:
             object.__setattr__(self, "top_k", 0)
         object.__setattr__(self, "logit_bias", dict(self.logit_bias))
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+            if type(value := getattr(self, name)) not in (int, float):  # such as those of numpy
+                object.__setattr__(self, name, float(value))
 
     def check_vocabulary(self, vocab_size: int, banned: Collection[int] = ()) -> None:
         """Raise ConfigError when a bias is for a token that the model does not have, or no token is
@@ -103,4 +108,4 @@ def _check_bias(given: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -78,6 +78,11 @@ def _refuse_unsupported(data: Mapping[str, Any], length: int) -> None:
         wrong["attention_bias"] = data["attention_bias"]
     if rope.get("rope_type", rope.get("type", "default")) != "default":
         wrong["rope_scaling"] = rope
+    by_kind = {name: value for name, value in rope.items() if isinstance(value, dict)}
+    if by_kind:
+        wrong["rope_parameters"] = by_kind
+    if data.get("rope_interleaved"):
+        wrong["rope_interleaved"] = data["rope_interleaved"]
     partial = rope.get("partial_rotary_factor", data.get("partial_rotary_factor"))
     if partial is not None and partial != 1.0:
         wrong["partial_rotary_factor"] = partial

@@ -92,11 +92,10 @@ static void *help(void *given)
  * there are so many: where all are busy for just a moment, Linux else begins or wakes a thread here,
  * to wait until this one sleeps. Again when this thread moved, or others are allowed to it. Where
  * there are many more than threads, it finds one by itself. */
-static void place(int count)
+static void place(int count, cpu_set_t allowed)
 {
-    cpu_set_t allowed;
     const int here = sched_getcpu();
-    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    if (here < 0 || here >= CPU_SETSIZE) return;
     if (crew.placed == count && crew.here == here && CPU_EQUAL(&allowed, &crew.allowed)) return;
     crew.placed = count;
     crew.here = here;
@@ -111,8 +110,6 @@ static void place(int count)
         pthread_setaffinity_np(crew.helpers[i].thread, sizeof *where, where); /* or it stays */
     }
 }
-#else
-static void place(int count) { (void)count; }
 #endif
 
 /* Returns what failed, or 0. */
@@ -137,15 +134,23 @@ static void forget(void) { memset(&crew, 0, sizeof crew); }
 
 static void prepare(void) { pthread_atfork(NULL, NULL, forget); }
 
-/* Takes the crew; returns how many of ``wanted`` helpers there are. 0: it is not taken. */
+/* Takes the crew; returns how many of ``wanted`` helpers there are, and processors for them. 0: it
+ * is not taken. */
 static int gather(int wanted)
 {
     pthread_once(&prepared, prepare);
-    if (atomic_exchange(&crew.taken, 1)) return 0;
+#ifdef __GLIBC__
+    cpu_set_t allowed;
+    const int known = !sched_getaffinity(0, sizeof allowed, &allowed); /* 1,024 processors at most */
+    if (known && wanted >= CPU_COUNT(&allowed)) wanted = CPU_COUNT(&allowed) - 1;
+#endif
+    if (!wanted || atomic_exchange(&crew.taken, 1)) return 0;
     while (crew.count < wanted && !start(&crew.helpers[crew.count])) crew.count++;
     if (!crew.count) atomic_store(&crew.taken, 0);
     const int count = crew.count < wanted ? crew.count : wanted;
-    if (count) place(count);
+#ifdef __GLIBC__
+    if (count && known) place(count, allowed);
+#endif
     return count;
 }
 

@@ -82,7 +82,11 @@ def _loaded() -> ctypes.CDLL | str:
             file = folder / f"decoder-{_digest(compiler)}.so"
             if not file.exists():
                 _compile(compiler, file)
-            library = ctypes.CDLL(str(file))
+            try:
+                library = ctypes.CDLL(str(file))
+            except OSError:  # it was damaged, or this process may not load from that folder
+                _compile(compiler, file)
+                library = ctypes.CDLL(str(file))
     except (NativeUnavailable, OSError) as exc:
         return str(exc)
     for name, (result, arguments) in _FUNCTIONS.items():
@@ -92,7 +96,10 @@ def _loaded() -> ctypes.CDLL | str:
 
 
 def _compiler() -> list[str]:
-    named = shlex.split(os.environ.get("CC", ""))
+    try:
+        named = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        raise NativeUnavailable(f"CC={os.environ['CC']!r} is no command: {error}") from error
     for command in [named] if named else [["cc"], ["gcc"], ["clang"]]:
         if found := shutil.which(command[0]):
             return [found, *command[1:]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 
@@ -145,6 +146,16 @@ def test_min_p_one_is_greedy_and_a_seed_is_the_same_answer(runtime: Runtime) -> 
 def test_a_setting_that_cannot_be_is_named(fields, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Sampling(**fields)
+
+
+def test_numbers_of_numpy_and_any_collection_of_stops_are_taken(runtime: Runtime) -> None:
+    sampling = Sampling(
+        temperature=np.float32(0.7), top_p=np.float64(0.9), stop={"is"}, seed=3, max_tokens=8
+    )
+    same = Sampling(
+        temperature=float(np.float32(0.7)), top_p=0.9, stop=("is",), seed=3, max_tokens=8
+    )
+    assert answered(runtime, sampling, "a").text == answered(runtime, same, "b").text
 
 
 def test_weights_of_eight_bits_answer_alike_and_share_memories(model: RxtAdapter) -> None:

@@ -206,3 +206,12 @@ def test_checks_look_at_no_value(variant):
     mask = torch.ones(4, 5, dtype=torch.int64, device="meta")
     assert model(ids, model.initial_memory(2)).shape == (4, 5, 24)
     assert model.encode(ids, mask).shape == (LAYERS, 4, 5, WIDTH)
+
+
+def test_masks_have_a_name():
+    model, ids = frozen(), random_ids(2, 5)
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    encoded = model.encode(ids, mask=mask)
+    assert torch.equal(encoded, model.encode(ids))
+    memory = model.initial_memory(2)
+    assert torch.equal(model.attend(memory, encoded, mask=mask), model.attend(memory, encoded))

@@ -110,3 +110,12 @@ def test_a_window_that_is_no_length_is_named():
 def test_positions_of_a_part_of_each_head_are_refused(partial):
     with pytest.raises(CheckpointError, match=f"partial_rotary_factor={partial!r}"):
         fields_of(PLAIN | {"partial_rotary_factor": partial})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rope_parameters", {"full_attention": {"rope_theta": 1e6}}), ("rope_interleaved", True)],
+)
+def test_positions_by_kinds_of_layers_or_of_pairs_side_by_side_are_refused(name, value):
+    with pytest.raises(CheckpointError, match=f"a decoder with {name}="):
+        fields_of(PLAIN | {name: value})

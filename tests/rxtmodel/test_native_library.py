@@ -34,6 +34,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     [
         ("CC", "no-such-compiler", "no C compiler (no-such-compiler)"),
         ("CC", "false", "failed: no message"),
+        ("CC", "cc '", "is no command"),
         ("CC", "cc -Dvec=+", "failed: "),
         ("RXT_NATIVE", "0", "RXT_NATIVE=0"),
     ],
@@ -58,6 +59,14 @@ def test_the_files_are_compiled_once_into_a_folder_of_ones_own(
     library._loaded.cache_clear()
     monkeypatch.setattr(library, "_compile", lambda *_: pytest.fail("compiled again"))
     assert library.load()._name == first._name == str(made)
+
+
+def test_a_damaged_library_is_compiled_again(fresh: Path) -> None:
+    fresh.mkdir(parents=True, mode=0o700)
+    damaged = fresh / f"decoder-{library._digest(library._compiler())}.so"
+    damaged.write_bytes(b"no library")
+    assert library.load()._name == str(damaged)
+    assert DecodeBatch(wide_model(), 1, 20).why_not_native is None
 
 
 def test_a_compiler_that_does_not_know_this_processor_compiles_for_any(

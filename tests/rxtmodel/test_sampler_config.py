@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -90,3 +91,14 @@ def test_a_bias_that_is_changed_later_changes_nothing():
     config = SamplerConfig(logit_bias=given)
     given[0] = -3.0
     assert Sampler(config).draw(LOGITS) == 0
+
+
+def test_numbers_and_ids_of_arrays_are_taken_as_those_of_python():
+    config = SamplerConfig(temperature=np.float32(0.5), top_p=np.float64(0.9), allowed=[5])
+    assert (config.temperature, config.top_p, config.allowed) == (0.5, 0.9, (5,))
+    assert type(config.temperature) is float
+    penalty = SamplerConfig(repetition_penalty=1.2)
+    for seen in ([1, 2], np.array([1, 2]), torch.tensor([1, 2])):
+        assert Sampler(penalty, 3, seen=seen).seen == (1, 2)
+    with pytest.raises(ConfigError, match="ids of tokens"):
+        Sampler(penalty, 3, seen=np.array([0.5]))
