@@ -128,7 +128,7 @@ void rxt_fold(const delta_write *w, const float *memory, const float *encoded, i
               int32_t threads, float *scratch, float *out)
 {
     folding f = {w, memory, encoded, scratch, out, count, 0, 0};
-    together(threads, fold_layers, &f);
+    together(threads < w->num_layers ? threads : w->num_layers, fold_layers, &f);
 }
 
 /* Sizes of the structures, for whoever mirrors them. */

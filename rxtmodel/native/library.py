@@ -84,8 +84,10 @@ def _loaded() -> ctypes.CDLL | str:
                 _compile(compiler, file)
             try:
                 library = ctypes.CDLL(str(file))
-            except OSError:  # it was damaged, or this process may not load from that folder
-                _compile(compiler, file)
+            except OSError:
+                if os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0):
+                    raise  # no file could be loaded from there
+                _compile(compiler, file)  # it was damaged
                 library = ctypes.CDLL(str(file))
     except (NativeUnavailable, OSError) as exc:
         return str(exc)

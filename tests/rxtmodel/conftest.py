@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from .published_folders import write
+from .published_samples import ALPHA, BETA, tiny
+
 
 @pytest.fixture(autouse=True)
 def one_thread_and_seed() -> Iterator[None]:
@@ -25,3 +28,17 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
     A formula can then be compared to its reference to twelve digits, and not only to six.
     """
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+
+@pytest.fixture
+def beta(tmp_path):
+    """The folder of a published RxT-Beta."""
+    write(tiny(BETA), tmp_path / "beta")
+    return tmp_path / "beta"
+
+
+@pytest.fixture
+def alpha(tmp_path):
+    """The folder of a published RxT-Alpha."""
+    write(tiny(ALPHA), tmp_path / "alpha")
+    return tmp_path / "alpha"

@@ -12,19 +12,7 @@ from rxtmodel import CheckpointError, SqaLM
 from rxtmodel.files import WEIGHTS_FILE
 
 from .published_folders import apart, load, rewrite, unsaid, without, write
-from .published_samples import ALPHA, BETA, FORMS, experts, tiny
-
-
-@pytest.fixture
-def beta(tmp_path):
-    write(tiny(BETA), tmp_path / "beta")
-    return tmp_path / "beta"
-
-
-@pytest.fixture
-def alpha(tmp_path):
-    write(tiny(ALPHA), tmp_path / "alpha")
-    return tmp_path / "alpha"
+from .published_samples import BETA, FORMS, experts, tiny
 
 
 def test_without_any_embedding_a_file_is_refused(alpha):

@@ -17,18 +17,6 @@ from .published_keys import expected_keys
 from .published_samples import ALPHA, BETA, FORMS, counts, memory, tiny
 
 
-@pytest.fixture
-def beta(tmp_path):
-    write(tiny(BETA), tmp_path / "beta")
-    return tmp_path / "beta"
-
-
-@pytest.fixture
-def alpha(tmp_path):
-    write(tiny(ALPHA), tmp_path / "alpha")
-    return tmp_path / "alpha"
-
-
 @pytest.mark.parametrize("config", FORMS.values(), ids=FORMS.keys())
 def test_save_load_share_save_is_exact(tmp_path, config):
     model = tiny(config)

@@ -23,18 +23,6 @@ from .published_folders import (
 from .published_samples import ALPHA, BETA, FORMS, VARIANTS, experts, memory, tiny
 
 
-@pytest.fixture
-def beta(tmp_path):
-    write(tiny(BETA), tmp_path / "beta")
-    return tmp_path / "beta"
-
-
-@pytest.fixture
-def alpha(tmp_path):
-    write(tiny(ALPHA), tmp_path / "alpha")
-    return tmp_path / "alpha"
-
-
 @pytest.mark.parametrize("lost", ["decoder", "encoder"])
 def test_an_embedding_that_a_file_lost_is_the_other_one(alpha, lost):
     rewrite(alpha, weights=without(f"{lost}.model.embedding.weight"))

@@ -46,15 +46,20 @@ def test_an_answer_at_its_limit_is_encoded_once(limit: int) -> None:
     assert batch.encoded(ids) is None
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("limit", [2, 20, MAX_LEN - len(QUERY) - 1])
-def test_it_is_folded_once_into_the_memory_that_was_read(limit: int) -> None:
+def test_it_is_folded_once_into_the_memory_that_was_read(limit: int, threads: int) -> None:
     before = VERSION.tensor.clone()
+    torch.set_num_threads(threads)
     batch, ids = answering(limit)
     encoded = batch.encoded(ids)
     assert encoded is not None
     found = batch.folded(VERSION.tensor, encoded)
     assert found is not None
-    assert torch.equal(found, WRITE.fold(before, ENCODER.encode(ids)[:, 0]))
+    torch.set_num_threads(1)
+    alone = ENCODER.encode(ids)
+    assert torch.equal(encoded, alone)
+    assert torch.equal(found, WRITE.fold(before, alone[:, 0]))
     assert torch.equal(VERSION.tensor, before)
     assert batch.folded(VERSION.tensor, encoded) is None
 
